@@ -1,0 +1,160 @@
+"""The only error tree. What a client may see of an error is decided here.
+
+    SluiceError                 500  internal
+    ├── InvalidRequest          400  names the field and the bound that it broke
+    ├── Unauthenticated         401
+    ├── Forbidden               403
+    ├── NotFound                404  also for what belongs to another tenant
+    ├── MethodNotAllowed        405
+    ├── InFlight                409  the first request with this Idempotency-Key still runs
+    ├── TooLarge                413
+    ├── KeyReused               422  this Idempotency-Key came with another body before
+    ├── Unavailable             503  the store, or a part of Sluice, cannot answer now
+    └── ProviderFailed          502  the model's provider failed; says whether a retry makes sense
+
+A message is written for the client who reads it: it never carries a key, a prompt, an upstream's
+own words or the text of a Python exception.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+#: Problem types are names, not addresses: they stay the same wherever Sluice is deployed.
+TYPE_PREFIX = "urn:sluice:problem:"
+
+
+class SluiceError(Exception):
+    """An error with a stable type, an HTTP status and a message that is safe to show."""
+
+    slug: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Something went wrong on our side"
+    status: ClassVar[int] = 500
+    retryable: bool = False
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        **extensions: Any,
+    ) -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail or self.title
+        self.headers = dict(headers or {})
+        self.extensions = extensions
+
+    def problem(self) -> dict[str, Any]:
+        """RFC 9457 problem details, with an `error` object beside them that OpenAI's SDKs read."""
+        return {
+            "type": TYPE_PREFIX + self.slug,
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "retryable": self.retryable,
+            **self.extensions,
+            "error": {
+                "message": self.detail,
+                "type": _OPENAI_TYPES.get(self.status, "server_error"),
+                "param": self.extensions.get("field"),
+                "code": self.slug.replace("-", "_"),
+            },
+        }
+
+
+_OPENAI_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    409: "conflict_error",
+    413: "invalid_request_error",
+    422: "invalid_request_error",
+    429: "rate_limit_error",
+}
+
+
+class InvalidRequest(SluiceError):
+    """The request breaks a rule. `field` is a path like `messages[2].role`, or a query's name."""
+
+    slug = "invalid-request"
+    title = "The request is not valid"
+    status = 400
+
+    def __init__(self, detail: str, *, field: str | None = None, **extensions: Any) -> None:
+        if field is not None:
+            extensions["field"] = field
+        super().__init__(detail, **extensions)
+
+
+class Unauthenticated(SluiceError):
+    slug = "unauthenticated"
+    title = "The request carries no valid key"
+    status = 401
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail, headers={"WWW-Authenticate": 'Bearer realm="sluice"'})
+
+
+class Forbidden(SluiceError):
+    slug = "forbidden"
+    title = "This key may not do that"
+    status = 403
+
+
+class NotFound(SluiceError):
+    slug = "not-found"
+    title = "There is no such thing here"
+    status = 404
+
+
+class MethodNotAllowed(SluiceError):
+    slug = "method-not-allowed"
+    title = "This address does not take that method"
+    status = 405
+
+
+class InFlight(SluiceError):
+    slug = "idempotency-in-flight"
+    title = "A request with this Idempotency-Key is still running"
+    status = 409
+    retryable = True
+
+
+class TooLarge(SluiceError):
+    slug = "too-large"
+    title = "The request is too large"
+    status = 413
+
+
+class KeyReused(SluiceError):
+    slug = "idempotency-key-reused"
+    title = "This Idempotency-Key was used with another request"
+    status = 422
+
+
+class Unavailable(SluiceError):
+    slug = "unavailable"
+    title = "Sluice cannot answer just now"
+    status = 503
+    retryable = True
+
+    def __init__(self, detail: str | None = None, *, retry_after_s: int = 1) -> None:
+        super().__init__(detail, headers={"Retry-After": str(retry_after_s)})
+
+
+class ProviderFailed(SluiceError):
+    """A model's provider did not answer, refused, or broke off.
+
+    `code` is one of `refused` (our request or our credentials), `throttled`, `unavailable`,
+    `timeout`, `cut` (the connection broke mid-answer) and `upstream` (an error the provider sent).
+    """
+
+    slug = "provider-failed"
+    title = "The model's provider failed"
+    status = 502
+
+    def __init__(self, detail: str, *, code: str, retryable: bool) -> None:
+        super().__init__(detail, code=code)
+        self.code = code
+        self.retryable = retryable

@@ -1,0 +1,84 @@
+"""Models: one small protocol, one file a provider.
+
+A model is named `provider/name` (`openai/gpt-5`, `bedrock/anthropic.claude-…`); the built-in `demo`
+stands alone and takes its settings as a query (`demo?tokens=500&rate=50`).
+"""
+
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from shared.errors import InvalidRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of the conversation. `content` is plain text."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a provider is asked: `model` is the name without its provider's prefix."""
+
+    model: str
+    messages: tuple[Message, ...]
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one answer. `estimated` where the provider never came to say."""
+
+    input_tokens: int
+    output_tokens: int
+    estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The last thing that a provider yields: why the answer ended, and what it cost."""
+
+    reason: Literal["stop", "length", "policy"]
+    usage: Usage | None
+
+
+class Provider(Protocol):
+    """Turns a request into deltas.
+
+    `stream` yields each delta as a non-empty `str` as soon as it is there, and exactly one `Finish`
+    as its last item. `aclose()` on the generator stops the upstream at once and frees what it
+    holds. Every failure is raised as `ProviderFailed`; nothing blocks the event loop.
+    """
+
+    def validate(self, model: str) -> None:
+        """Raise `InvalidRequest` (field `model`) where this provider cannot serve `model`."""
+        ...
+
+    def stream(self, ask: Ask) -> AsyncGenerator[str | Finish, None]: ...
+
+
+class Models:
+    """The providers of a deployment, by their prefix."""
+
+    def __init__(self, providers: Mapping[str, Provider]) -> None:
+        self._providers = dict(providers)
+
+    def resolve(self, model: str) -> tuple[Provider, str]:
+        """The provider for a full model name, and the name it knows the model by.
+
+        Raises `InvalidRequest` with field `model` when nothing here serves it.
+        """
+        prefix, slash, name = model.partition("/")
+        if not slash:
+            prefix, name = model.partition("?")[0], model
+        provider = self._providers.get(prefix)
+        if provider is None:
+            known = ", ".join(sorted(self._providers))
+            raise InvalidRequest(
+                f"There is no model '{model[:100]}' here. Providers: {known}.", field="model"
+            )
+        provider.validate(name)
+        return provider, name

@@ -1,0 +1,59 @@
+"""Settings: the only file that reads the environment."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+
+def _setting(name: str, default: str, about: str) -> Any:
+    return field(default=default, metadata={"env": name, "about": about})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One field a setting; its environment variable, default and meaning stand beside it.
+
+    Everything is a string here, empty when unset: what reads a setting checks its own value.
+    """
+
+    streams_table: str = _setting(
+        "SLUICE_STREAMS_TABLE", "sluice-streams", "Table of records and summaries"
+    )
+    tenants_table: str = _setting(
+        "SLUICE_TENANTS_TABLE", "sluice-tenants", "Table of tenants, keys and idempotency keys"
+    )
+    dynamodb_endpoint: str = _setting(
+        "SLUICE_DYNAMODB_ENDPOINT", "", "Another DynamoDB than the region's, as a URL"
+    )
+    produce_function: str = _setting(
+        "SLUICE_PRODUCE_FUNCTION", "", "Name of the function that produces for `respond-async`"
+    )
+    openai_base_url: str = _setting(
+        "SLUICE_OPENAI_BASE_URL", "", "Base URL of an OpenAI-compatible upstream; enables `openai/…`"
+    )
+    openai_api_key: str = _setting(
+        "SLUICE_OPENAI_API_KEY", "", "Its key, for local runs; on AWS use the secret below"
+    )
+    openai_api_key_secret: str = _setting(
+        "SLUICE_OPENAI_API_KEY_SECRET", "", "ARN of the Secrets Manager secret that holds its key"
+    )
+    bedrock_models: str = _setting(
+        "SLUICE_BEDROCK_MODELS", "", "Bedrock model ids to serve, by commas; enables `bedrock/…`"
+    )
+    bedrock_endpoint: str = _setting(
+        "SLUICE_BEDROCK_ENDPOINT", "", "Another Bedrock runtime than the region's, as a URL"
+    )
+    region: str = _setting("AWS_REGION", "us-east-1", "AWS region; Lambda sets it")
+    version: str = _setting("SLUICE_VERSION", "dev", "What `GET /healthz` reports")
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] = os.environ) -> Self:
+        """Read the environment; unset and empty both mean the default."""
+        return cls(
+            **{
+                f.name: env[f.metadata["env"]]
+                for f in fields(cls)
+                if env.get(f.metadata["env"], "") != ""
+            }
+        )

@@ -10,6 +10,9 @@
     ├── TooLarge                413
     ├── KeyReused               422  this Idempotency-Key came with another body before
     ├── Unavailable             503  the store, or a part of Sluice, cannot answer now
+    │   ├── ProducerLost             a producer died; its stream was closed by who noticed
+    │   ├── Interrupted              a producer was told to stop
+    │   └── OutOfTime                a producer's invocation came to its time limit
     └── ProviderFailed          502  the model's provider failed; says whether a retry makes sense
 
 A message is written for the client who reads it: it never carries a key, a prompt, an upstream's
@@ -46,18 +49,24 @@ class SluiceError(Exception):
     def problem(self) -> dict[str, Any]:
         """RFC 9457 problem details, with an `error` object beside them that OpenAI's SDKs read."""
         return {
-            "type": TYPE_PREFIX + self.slug,
             "title": self.title,
             "status": self.status,
-            "detail": self.detail,
-            "retryable": self.retryable,
-            **self.extensions,
+            **self.brief(),
             "error": {
                 "message": self.detail,
                 "type": _OPENAI_TYPES.get(self.status, "server_error"),
                 "param": self.extensions.get("field"),
                 "code": self.slug.replace("-", "_"),
             },
+        }
+
+    def brief(self) -> dict[str, Any]:
+        """What a `closed` record keeps of it; `revive` makes the error from that again."""
+        return {
+            "type": TYPE_PREFIX + self.slug,
+            "detail": self.detail,
+            "retryable": self.retryable,
+            **self.extensions,
         }
 
 
@@ -143,6 +152,21 @@ class Unavailable(SluiceError):
         super().__init__(detail, headers={"Retry-After": str(retry_after_s)})
 
 
+class ProducerLost(Unavailable):
+    slug = "producer-lost"
+    title = "The producer of this stream died; its text so far is kept"
+
+
+class Interrupted(Unavailable):
+    slug = "interrupted"
+    title = "The producer of this stream was shut down; its text so far is kept"
+
+
+class OutOfTime(Unavailable):
+    slug = "out-of-time"
+    title = "The answer took longer than a function may run; its text so far is kept"
+
+
 class ProviderFailed(SluiceError):
     """A model's provider did not answer, refused, or broke off.
 
@@ -158,3 +182,17 @@ class ProviderFailed(SluiceError):
         super().__init__(detail, code=code)
         self.code = code
         self.retryable = retryable
+
+
+def revive(brief: Mapping[str, Any]) -> SluiceError:
+    """The error that a `closed` record tells of."""
+    slug = str(brief.get("type", "")).removeprefix(TYPE_PREFIX)
+    detail = str(brief.get("detail", "")) or None
+    if slug == ProviderFailed.slug:
+        return ProviderFailed(
+            detail or ProviderFailed.title,
+            code=str(brief.get("code", "upstream")),
+            retryable=bool(brief.get("retryable")),
+        )
+    kinds = {kind.slug: kind for kind in (ProducerLost, Interrupted, OutOfTime, Unavailable)}
+    return kinds[slug](detail) if slug in kinds else SluiceError(detail)

@@ -46,7 +46,18 @@ STREAMS = Table(
             # Only summaries carry these two. Stream ids grow with time, so they sort by age.
             partition=Attribute("tenant", "S"),
             sort=Attribute("stream", "S"),
-            projected=("status", "model", "created_at", "closed_at", "finish_reason"),
+            projected=(
+                "status",
+                "model",
+                "created_at",
+                "closed_at",
+                "finish_reason",
+                "usage",
+                "error",
+                "metadata",
+                "parent",
+                "last_seq",
+            ),
         ),
     ),
 )

@@ -30,7 +30,9 @@ class Settings:
         "SLUICE_PRODUCE_FUNCTION", "", "Name of the function that produces for `respond-async`"
     )
     openai_base_url: str = _setting(
-        "SLUICE_OPENAI_BASE_URL", "", "Base URL of an OpenAI-compatible upstream; enables `openai/…`"
+        "SLUICE_OPENAI_BASE_URL",
+        "",
+        "Base URL of an OpenAI-compatible upstream; enables `openai/…`",
     )
     openai_api_key: str = _setting(
         "SLUICE_OPENAI_API_KEY", "", "Its key, for local runs; on AWS use the secret below"

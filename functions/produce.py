@@ -1,0 +1,44 @@
+"""The `produce` function: produces where nobody holds a connection."""
+
+import asyncio
+import functools
+from typing import Any
+
+from functions.wiring import Services
+from shared.errors import SluiceError
+from shared.follower import bury
+from shared.records import StreamKey
+from shared.starting import Start
+
+
+async def produce(services: Services, key: StreamKey, *, ends_at: float | None = None) -> None:
+    """Produce a stream that was opened for somebody else to produce.
+
+    Harmless when it comes twice: whoever appends the first epoch has the stream. Raises `NotFound`
+    for an unknown stream and `Unavailable` when the store does not answer.
+    """
+    records = (await services.log.read(key)).records
+    if records[-1].closes or records[-1].epoch > 0:
+        return
+    try:
+        start = Start.from_body(records[0].body)
+        by = services.log.new_writer()
+        producer = services.producer(key, start, epoch=1, by=by, ends_at=ends_at)
+    except SluiceError as error:
+        await bury(services.log, key, records[-1], error)
+        return
+    await producer.run(records)
+
+
+def handler(event: dict[str, str], context: Any) -> None:
+    """Lambda's asynchronous invocation: `{"tenant": …, "stream": …}`."""
+    services, runner = _process()
+    remaining_s = context.get_remaining_time_in_millis() / 1000
+    ends_at = runner.get_loop().time() + remaining_s
+    key = StreamKey(event["tenant"], event["stream"])
+    runner.run(produce(services, key, ends_at=ends_at))
+
+
+@functools.cache
+def _process() -> tuple[Services, asyncio.Runner]:
+    return Services.from_env(), asyncio.Runner()

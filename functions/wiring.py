@@ -1,0 +1,190 @@
+"""Puts the parts together: what every function is made of, and the app around its routes."""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import BaseRoute, Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from shared.dialects import native
+from shared.errors import MethodNotAllowed, NotFound, SluiceError, TooLarge, Unavailable
+from shared.live import Live
+from shared.log import Log, unknown_stream
+from shared.middleware import stack
+from shared.models import Models, Provider
+from shared.models.bedrock import Bedrock
+from shared.models.demo import Demo
+from shared.models.openai import OpenAI
+from shared.producer import Producer
+from shared.records import StreamKey, is_stream_id
+from shared.settings import Settings
+from shared.starting import Start
+from shared.table import DynamoDB, Store
+from shared.tenants import Identity, Tenants
+
+#: Has a stream produced by somebody who does not hold the client's connection.
+Launch = Callable[[StreamKey], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the functions share within a process."""
+
+    settings: Settings
+    log: Log
+    tenants: Tenants
+    models: Models
+    live: Live = field(default_factory=Live)
+
+    @classmethod
+    def on(cls, store: Store, settings: Settings) -> Self:
+        return cls(settings, Log(store), Tenants(store), Models(providers(settings)))
+
+    @classmethod
+    def from_env(cls) -> Self:
+        settings = Settings.from_env()
+        return cls.on(dynamodb(settings), settings)
+
+    def producer(
+        self, key: StreamKey, start: Start, *, epoch: int, by: str, ends_at: float | None
+    ) -> Producer:
+        """A producer for a stream. Raises `InvalidRequest` where no provider serves its model."""
+        provider, name = self.models.resolve(start.model)
+        return Producer(
+            self.log,
+            self.live,
+            key,
+            provider=provider,
+            ask=start.ask(name),
+            pacing=start.pacing,
+            throttle=start.throttle,
+            epoch=epoch,
+            by=by,
+            deadline=ends_at,
+        )
+
+
+def dynamodb(settings: Settings, *, threads: int = 8) -> DynamoDB:
+    return DynamoDB(
+        {"streams": settings.streams_table, "tenants": settings.tenants_table},
+        region=settings.region,
+        endpoint=settings.dynamodb_endpoint,
+        threads=threads,
+    )
+
+
+def providers(settings: Settings) -> dict[str, Provider]:
+    """The providers that the settings enable, by their prefix."""
+    found: dict[str, Provider] = {"demo": Demo()}
+    if settings.openai_base_url:
+        found["openai"] = OpenAI(settings.openai_base_url, _openai_key(settings))
+    if settings.bedrock_models:
+        models = frozenset(m.strip() for m in settings.bedrock_models.split(",") if m.strip())
+        found["bedrock"] = Bedrock(
+            models, region=settings.region, endpoint=settings.bedrock_endpoint or None
+        )
+    return found
+
+
+def app(routes: Sequence[BaseRoute], services: Services) -> ASGIApp:
+    """Routes behind the middleware, with `GET /healthz`."""
+
+    async def healthz(_: Request) -> JSONResponse:
+        return JSONResponse({"status": "ok", "version": services.settings.version})
+
+    router = Router([*routes, Route("/healthz", healthz)])
+
+    async def routed(scope: Scope, receive: Receive, send: Send) -> None:
+        # With an app in its scope a router raises what it cannot serve, and so leaves it to us.
+        scope["app"] = router
+        try:
+            await router(scope, receive, send)
+        except HTTPException as error:
+            raise _translated(error, scope) from None
+
+    return stack(routed, services.tenants)
+
+
+def stream_key(request: Request) -> StreamKey:
+    """The stream that the path names, within the tenant of the request."""
+    identity: Identity = request.state.identity
+    stream = request.path_params["stream"]
+    if not is_stream_id(stream):
+        raise unknown_stream(stream)
+    return StreamKey(identity.tenant, stream)
+
+
+async def read_body(request: Request) -> bytes:
+    """The request's body. Raises `TooLarge` as soon as that is known."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > native.BODY_BYTES_MAX:
+            raise TooLarge(
+                f"The body is over {native.BODY_BYTES_MAX} bytes.", maximum=native.BODY_BYTES_MAX
+            )
+    return bytes(body)
+
+
+def deadline(request: Request) -> float | None:
+    """When the invocation ends, in the event loop's time; None where nothing ends it."""
+    lambda_ = request.scope.get("extensions", {}).get("lambda", {})
+    at_ms: int | None = lambda_.get("deadline_ms")
+    if at_ms is None:
+        return None
+    return asyncio.get_running_loop().time() + at_ms / 1000 - time.time()
+
+
+def lambda_launch(settings: Settings) -> Launch:
+    """Launches the `produce` function; Lambda keeps the event until that has run."""
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.session import Session
+
+    client: Any = Session().create_client(
+        "lambda",
+        region_name=settings.region,
+        config=Config(connect_timeout=1, read_timeout=5, retries={"mode": "standard"}),
+    )
+
+    async def launch(key: StreamKey) -> None:
+        event = json.dumps({"tenant": key.tenant, "stream": key.stream}).encode()
+        try:
+            await asyncio.to_thread(
+                client.invoke,
+                FunctionName=settings.produce_function,
+                InvocationType="Event",
+                Payload=event,
+            )
+        except (BotoCoreError, ClientError) as error:
+            raise Unavailable("The stream's producer could not be started.") from error
+
+    return launch
+
+
+def _openai_key(settings: Settings) -> Callable[[], Awaitable[str]] | str:
+    if not settings.openai_api_key_secret:
+        return settings.openai_api_key
+
+    async def from_secret() -> str:
+        from aws_lambda_powertools.utilities.parameters import get_secret
+
+        # Kept for five minutes by the library, so a rotated key is taken up without a deployment.
+        return str(await asyncio.to_thread(get_secret, settings.openai_api_key_secret, max_age=300))
+
+    return from_secret
+
+
+def _translated(error: HTTPException, scope: Scope) -> SluiceError:
+    if error.status_code == 404:
+        return NotFound(f"There is no {scope['method']} {scope['path'][:200]} here.")
+    if error.status_code == 405:
+        return MethodNotAllowed(headers=error.headers)
+    return SluiceError()

@@ -1,0 +1,204 @@
+"""A follower: reads a log from an offset and goes on reading until the stream is closed."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from shared.errors import ProducerLost, SluiceError
+from shared.live import Channel, Live
+from shared.log import Log, closing
+from shared.records import FinishReason, Kind, Record, Status, StreamKey
+
+#: Between two reads at the end of a log, in seconds: when it is lively, when it is quiet.
+DELAY_MIN_S = 0.05
+DELAY_MAX_S = 1.0
+#: What a client that polls is told to wait, in ms.
+POLL_MIN_MS = 250
+POLL_MAX_MS = 5000
+
+
+class Pace:
+    """How long to wait before the next read, from how fast records have come.
+
+    The next record is expected one usual gap after the last one; from then on the delays grow, so
+    that a lively stream is read about 50 ms after each write and a quiet one once a second. Gaps
+    come from the writer's clock and waiting from ours, so a difference between them costs nothing.
+    """
+
+    def __init__(self) -> None:
+        self._gap_s = DELAY_MIN_S
+        self._last_at: int | None = None
+        self._delay_s = DELAY_MIN_S
+        self._fresh = False
+
+    @property
+    def gap_s(self) -> float:
+        return self._gap_s
+
+    def saw(self, records: Sequence[Record]) -> None:
+        for record in records:
+            if self._last_at is not None:
+                gap_s = min(max(record.at - self._last_at, 0) / 1000, 5.0)
+                self._gap_s += 0.3 * (gap_s - self._gap_s)
+            self._last_at = record.at
+        self._fresh = True
+
+    def delay_s(self) -> float:
+        """Seconds to wait after a read that found nothing new."""
+        if self._fresh:
+            self._fresh = False
+            self._delay_s = DELAY_MIN_S
+            return min(max(self._gap_s, DELAY_MIN_S), DELAY_MAX_S)
+        delay_s, self._delay_s = self._delay_s, min(self._delay_s * 1.5, DELAY_MAX_S)
+        return delay_s
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """An answer to a poll.
+
+    `next` is the offset to poll after; `newest` the newest record known, which is the last of the
+    page or beyond it; `poll_after_ms` when the next poll is worth its price, by the stream's own
+    pace: 0 where there is more already.
+    """
+
+    records: tuple[Record, ...]
+    next: int
+    newest: Record
+    poll_after_ms: int
+
+
+class Follower:
+    """Reads one stream after an offset, for one client.
+
+    `attached` marks the client that holds the producer's invocation.
+    """
+
+    def __init__(
+        self, log: Log, live: Live, key: StreamKey, after: int = -1, *, attached: bool = False
+    ) -> None:
+        self._log = log
+        self._live = live
+        self._key = key
+        self._attached = attached
+        self._pace = Pace()
+        #: The offset up to which everything was handed out.
+        self.after = after
+        #: The newest record known, once there was a read.
+        self.newest: Record | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the stream is closed and everything of it was handed out."""
+        return self.newest is not None and self.newest.closes and self.newest.seq == self.after
+
+    async def batches(self) -> AsyncGenerator[tuple[Record, ...], None]:
+        """Every later record, once each and in order, as it becomes durable; then the end.
+
+        Yields at least about once a second, an empty tuple where nothing is new, so that the caller
+        can keep a connection warm or stop. Where the producer turns out to be dead the stream is
+        closed, so that no one waits for ever. Raises as `Log.read` does.
+        """
+        with self._live.channel(self._key) as channel:
+            try:
+                while not self.ended:
+                    if self._attached:
+                        channel.attach(self.after)
+                    records = await self._next(channel)
+                    if not records and self._producer_died(channel):
+                        await bury(self._log, self._key, self._known())
+                        continue
+                    if records:
+                        self.after = records[-1].seq
+                    yield records
+                    if not records and not self.ended:
+                        await channel.news(DELAY_MAX_S if channel.head else self._pace.delay_s())
+            finally:
+                if self._attached:
+                    channel.attach(None)
+
+    async def page(self, *, limit: int, wait_s: float) -> Page:
+        """For a client that polls: what is there, or what comes within `wait_s` seconds.
+
+        Holds at most `limit` chunks, none when the wait is over. A record that shows nothing to a
+        client that polls does not end the wait.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + wait_s
+        found: list[Record] = []
+        async with aclosing(self.batches()) as batches:
+            async for records in batches:
+                found += records
+                if any(r.kind in (Kind.TEXT, Kind.CLOSED) for r in records) or loop.time() >= end:
+                    break
+        cut = _after_chunks(found, limit)
+        position = found[cut - 1].seq if cut else self.after
+        return Page(tuple(found[:cut]), position, self._known(), self._poll_after_ms(position))
+
+    def _poll_after_ms(self, position: int) -> int:
+        newest = self._known()
+        if newest.closes or newest.seq > position:
+            return 0
+        quiet_ms = self._log.now_ms() - newest.at
+        return int(min(max(self._pace.gap_s * 1000, quiet_ms, POLL_MIN_MS), POLL_MAX_MS))
+
+    async def _next(self, channel: Channel) -> tuple[Record, ...]:
+        records = channel.since(self.after)
+        if not records and channel.head and channel.head.seq == self.after:
+            self.newest = channel.head
+        elif not records:
+            page = await self._log.read(self._key, self.after)
+            records = page.records
+            self.newest = page.newest or self.newest
+        if records:
+            self.newest = records[-1]
+            self._pace.saw(records)
+        return records
+
+    def _producer_died(self, channel: Channel) -> bool:
+        return not channel.producing and self._log.is_dead(self._known())
+
+    def _known(self) -> Record:
+        if self.newest is None:
+            raise RuntimeError("a stream has a record from its first moment")
+        return self.newest
+
+
+def _after_chunks(records: Sequence[Record], limit: int) -> int:
+    """How many records hold the first `limit` chunks, with what shows nothing behind them."""
+    chunks = 0
+    for index, record in enumerate(records):
+        chunks += record.kind == Kind.TEXT
+        if chunks > limit:
+            return index
+    return len(records)
+
+
+async def bury(
+    log: Log, key: StreamKey, newest: Record, error: SluiceError | None = None
+) -> Record:
+    """Close a stream that has no producer, after `newest`, keeping its text; who is first wins.
+
+    Returns the record that holds the next slot afterwards.
+    """
+    body = (
+        closing(Status.CANCELLED, FinishReason.CANCELLED)
+        if newest.kind == Kind.CANCEL
+        else closing(
+            Status.FAILED,
+            FinishReason.ERROR,
+            error=(error or ProducerLost()).brief(),
+        )
+    )
+    return await log.close(
+        key,
+        Record(
+            seq=newest.seq + 1,
+            kind=Kind.CLOSED,
+            epoch=newest.epoch + 1,
+            at=log.now_ms(),
+            by=log.new_writer(),
+            body=body,
+        ),
+    )

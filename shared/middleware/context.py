@@ -1,0 +1,58 @@
+"""A request's id, in its answer and in every line that is logged meanwhile."""
+
+import time
+import uuid
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from shared.logs import logger
+
+
+class Context:
+    """Names the request and writes one line about it at its end.
+
+    The id is Lambda's own where there is one, so that both logs tell of the same request. The line
+    holds no query: it may carry a ticket.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        began = time.monotonic()
+        status = 0
+
+        async def named(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["request-id"] = request_id
+            await send(message)
+
+        logger.thread_safe_append_keys(request_id=request_id)
+        try:
+            await self._app(scope, receive, named)
+        finally:
+            identity = scope.get("state", {}).get("identity")
+            logger.info(
+                "request",
+                extra={
+                    "method": scope["method"],
+                    "path": scope["path"],
+                    "status": status,
+                    "tenant": identity.tenant if identity else None,
+                    "duration_ms": round((time.monotonic() - began) * 1000),
+                },
+            )
+
+
+def _request_id(scope: Scope) -> str:
+    if "aws.context" in scope:
+        return str(scope["aws.context"].aws_request_id)
+    lambda_ = scope.get("extensions", {}).get("lambda", {})
+    return str(lambda_.get("request_id") or uuid.uuid4())

@@ -1,0 +1,52 @@
+"""Errors to RFC 9457 problem details, at the edge of every function."""
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from shared.errors import SluiceError
+from shared.logs import logger
+
+
+class Problems:
+    """Answers an error with a problem, unless an answer has begun: then the error goes on up."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def tracked(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, tracked)
+        except Exception as error:
+            if not isinstance(error, SluiceError):
+                # The type and the place tell enough; the message could hold a prompt.
+                logger.error("unhandled", extra={"error": type(error).__name__, "at": _at(error)})
+            if started:
+                raise
+            known = error if isinstance(error, SluiceError) else SluiceError()
+            await problem_response(known)(scope, receive, send)
+
+
+def problem_response(error: SluiceError) -> JSONResponse:
+    return JSONResponse(
+        error.problem(),
+        status_code=error.status,
+        headers=error.headers,
+        media_type="application/problem+json",
+    )
+
+
+def _at(error: Exception) -> str:
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""

@@ -1,0 +1,189 @@
+"""Starting, cancelling: what a client's request does to a stream before a producer has its turn."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Self
+
+from shared.errors import InFlight, KeyReused, TooLarge, Unavailable, revive
+from shared.follower import bury
+from shared.log import Log
+from shared.models import Ask, Message, Models
+from shared.pacing import Pacing
+from shared.records import Item, Kind, Record, Status, StreamKey, dump
+from shared.schema import TENANTS
+from shared.table import Put
+from shared.tenants import Identity
+
+#: What one `opened` record may hold: an item has 400 KB, the conversation most of it.
+OPENED_BYTES_MAX = 320 * 1024
+IDEMPOTENCY_S = 24 * 3600
+#: How often a control is tried again after losing its slot to a lively producer.
+CONTROL_TRIES_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a client asks for, checked. It is kept in the `opened` record."""
+
+    model: str
+    messages: tuple[Message, ...]
+    max_tokens: int | None = None
+    pacing: Pacing = field(default_factory=Pacing)
+    throttle: bool = False
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    parent: str | None = None
+
+    def to_body(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> Self:
+        pacing = body["pacing"]
+        low, high = pacing["flush_interval_ms"]
+        return cls(
+            model=body["model"],
+            messages=tuple(Message(**message) for message in body["messages"]),
+            max_tokens=body["max_tokens"],
+            pacing=Pacing(**{**pacing, "flush_interval_ms": (low, high)}),
+            throttle=body["throttle"],
+            metadata=body["metadata"],
+            parent=body["parent"],
+        )
+
+    def ask(self, name: str) -> Ask:
+        """What the provider is asked, which knows the model as `name`."""
+        return Ask(name, self.messages, self.max_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """An Idempotency-Key, and the fingerprint of the body that came with it."""
+
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A stream of ours that has just begun: `opened` is durable."""
+
+    key: StreamKey
+    start: Start
+    opened: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """The stream that an earlier request with the same Idempotency-Key began."""
+
+    key: StreamKey
+
+
+async def start_stream(
+    log: Log,
+    models: Models,
+    identity: Identity,
+    start: Start,
+    *,
+    epoch: int,
+    idempotency: Idempotency | None = None,
+) -> Started | Replayed:
+    """Begin a stream. `epoch` is 1 where the caller produces it, 0 where somebody else will.
+
+    The claim of the idempotency key is part of the transaction that opens the stream: there is
+    never one without the other. Raises `InvalidRequest`, `NotFound` (parent), `TooLarge`,
+    `KeyReused`, `Unavailable`.
+    """
+    models.resolve(start.model)
+    if start.parent:
+        start = await _continue_from(log, StreamKey(identity.tenant, start.parent), start)
+    body = start.to_body()
+    if len(dump(body).encode()) > OPENED_BYTES_MAX:
+        raise TooLarge(
+            f"The conversation, with its parent's, is over {OPENED_BYTES_MAX} bytes.",
+            field="messages",
+            maximum=OPENED_BYTES_MAX,
+        )
+    key = log.new_key(identity.tenant)
+    opened = Record(0, Kind.OPENED, epoch, log.now_ms(), log.new_writer(), body=body)
+    also = [_claim(log, identity, idempotency, key)] if idempotency else []
+    conflict = await log.open(key, opened, also=also)
+    if conflict is None:
+        return Started(key, start, opened)
+    held = conflict.holders[-1]
+    if not idempotency or not held:
+        raise Unavailable("The stream could not be opened.")
+    if held["fingerprint"] != idempotency.fingerprint:
+        raise KeyReused("This Idempotency-Key was used with another body before.")
+    return Replayed(StreamKey(identity.tenant, str(held["stream"])))
+
+
+async def first_outcome(log: Log, key: StreamKey, *, or_in_flight: bool) -> None:
+    """Let a repeated request go on to the stream that the first one began, or raise.
+
+    Raises `InFlight` while that still runs (not with `or_in_flight`), and what the first request
+    was told where it failed before there was any text.
+    """
+    newest = await log.tail(key)
+    if log.is_dead(newest):
+        newest = await bury(log, key, newest)
+    if not newest.closes and not or_in_flight:
+        raise InFlight(
+            "The first request with this Idempotency-Key still runs; follow its stream instead.",
+            headers={"Location": f"/v1/streams/{key.stream}/events", "Retry-After": "2"},
+            stream=key.stream,
+        )
+    raise_early_failure(newest)
+
+
+def raise_early_failure(newest: Record) -> None:
+    """Raise the error of a stream that failed before its first text: it was not an answer."""
+    if newest.closes and newest.seq == 1 and newest.body["status"] == Status.FAILED:
+        raise revive(newest.body["error"] or {})
+
+
+async def cancel(log: Log, key: StreamKey) -> Record:
+    """Ask a stream's producer to stop. Returns the record that says so, or the one that closed it.
+
+    Cancelling twice, or after the end, changes nothing. Where the producer is dead the stream is
+    closed here. Raises `NotFound`, `Unavailable`.
+    """
+    newest = await log.tail(key)
+    by = log.new_writer()
+    for _ in range(CONTROL_TRIES_MAX):
+        dead = log.is_dead(newest)
+        if newest.closes or (newest.kind == Kind.CANCEL and not dead):
+            return newest
+        wish = Record(newest.seq + 1, Kind.CANCEL, newest.epoch, log.now_ms(), by)
+        newest = await log.append(key, wish)
+        if dead and newest.by == by:
+            newest = await bury(log, key, newest)
+    raise Unavailable("The stream moves too fast to be cancelled just now.")
+
+
+async def _continue_from(log: Log, parent: StreamKey, start: Start) -> Start:
+    """The request with its parent's conversation before it, and the parent's text as the answer.
+
+    A parent that still runs is cancelled first: behind its `cancel` there is no more text.
+    """
+    await cancel(log, parent)
+    records: list[Record] = []
+    while page := (await log.read(parent, len(records) - 1)).records:
+        records += page
+    text = "".join(record.text for record in records)
+    before = Start.from_body(records[0].body).messages
+    answer = (Message("assistant", text),) if text else ()
+    return replace(start, messages=before + answer + start.messages)
+
+
+def _claim(log: Log, identity: Identity, idempotency: Idempotency, key: StreamKey) -> Put:
+    owner = f"{identity.user or ''}\0{idempotency.key}"
+    item: Item = {
+        "pk": identity.tenant,
+        "what": "idempotency#" + hashlib.sha256(owner.encode()).hexdigest(),
+        "stream": key.stream,
+        "fingerprint": idempotency.fingerprint,
+        "expires_at": log.now_ms() // 1000 + IDEMPOTENCY_S,
+    }
+    return Put(TENANTS, item)

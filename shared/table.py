@@ -1,0 +1,271 @@
+"""The only file that talks to DynamoDB.
+
+`Store` is what the rest of Sluice asks of a database: items of strings and integers, writes that
+happen once or tell what stands in their way, reads by key. `DynamoDB` is the real one; the tests
+have a model of it in memory that can fail in every way that we know of.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from shared.errors import Unavailable
+from shared.records import Item, Value
+from shared.schema import Index, Table
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Write an item whose key is still free."""
+
+    table: Table
+    item: Item
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Set attributes of an item that exists."""
+
+    table: Table
+    key: Item
+    set: Item = field(default_factory=dict)
+
+
+Write = Put | Update
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Why nothing of a transaction was written.
+
+    One entry a write, in their order: None where that write could have gone ahead, else the item
+    that stood in its way (an empty one where an update found no item).
+    """
+
+    holders: tuple[Item | None, ...]
+
+
+class Store(Protocol):
+    """Every method raises `Unavailable` when the database does not answer in time.
+
+    An `Unavailable` write may have happened all the same: ask again with the same content.
+    """
+
+    async def put(self, write: Put) -> Item | None:
+        """None when written; else the item that holds the key, unchanged."""
+        ...
+
+    async def transact(self, writes: Sequence[Write], token: str) -> Conflict | None:
+        """All of the writes or none; calls with one token (≤ 36 characters) are one call."""
+        ...
+
+    async def get(self, table: Table, key: Item) -> Item | None:
+        """The item, read consistently."""
+        ...
+
+    async def query(
+        self,
+        table: Table,
+        partition: str,
+        *,
+        start: Value | None = None,
+        limit: int,
+        index: Index | None = None,
+        newest_first: bool = False,
+        consistent: bool = False,
+    ) -> list[Item]:
+        """Up to `limit` items of a partition in key order; fewer where a page of 1 MB is full.
+
+        Forwards from `start` (which is included), or with `newest_first` backwards from before
+        `start` (which is not).
+        """
+        ...
+
+
+class DynamoDB:
+    """`Store` on DynamoDB, by botocore on threads of its own.
+
+    `names` maps a table's logical name to its real one. Two clients of one process share nothing.
+    """
+
+    def __init__(
+        self, names: Mapping[str, str], *, region: str, endpoint: str = "", threads: int = 8
+    ) -> None:
+        # boto3 on top of botocore would cost a cold start another 26 ms and give us nothing here.
+        from botocore.config import Config
+        from botocore.session import Session
+
+        self._names = dict(names)
+        client = Session().create_client(
+            "dynamodb",
+            region_name=region,
+            endpoint_url=endpoint or None,
+            config=Config(
+                connect_timeout=1,
+                read_timeout=3,
+                retries={"mode": "standard", "total_max_attempts": 3},
+                max_pool_connections=threads,
+                tcp_keepalive=True,
+                # Our calls are few and typed; checking each again is a tenth of its CPU.
+                parameter_validation=False,
+            ),
+        )
+        self._client = cast("DynamoDBClient", client)
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="dynamodb")
+
+    async def put(self, write: Put) -> Item | None:
+        try:
+            await self._call(self._client.put_item, **self._put(write))
+        except _Refused as refused:
+            return refused.holders[0]
+        return None
+
+    async def transact(self, writes: Sequence[Write], token: str) -> Conflict | None:
+        items = [
+            {"Put": self._put(w)} if isinstance(w, Put) else {"Update": self._update(w)}
+            for w in writes
+        ]
+        try:
+            await self._call(
+                self._client.transact_write_items, TransactItems=items, ClientRequestToken=token
+            )
+        except _Refused as refused:
+            return Conflict(refused.holders)
+        return None
+
+    async def get(self, table: Table, key: Item) -> Item | None:
+        reply = await self._call(
+            self._client.get_item,
+            TableName=self._names[table.name],
+            Key=_encode(key),
+            ConsistentRead=True,
+        )
+        return _decode(reply["Item"]) if "Item" in reply else None
+
+    async def query(
+        self,
+        table: Table,
+        partition: str,
+        *,
+        start: Value | None = None,
+        limit: int,
+        index: Index | None = None,
+        newest_first: bool = False,
+        consistent: bool = False,
+    ) -> list[Item]:
+        shape = index or table
+        condition, values = "#p = :p", {":p": _value(partition)}
+        names = {"#p": shape.partition.name}
+        if start is not None:
+            condition += " AND #s < :s" if newest_first else " AND #s >= :s"
+            values[":s"] = _value(start)
+            names["#s"] = shape.sort.name
+        reply = await self._call(
+            self._client.query,
+            TableName=self._names[table.name],
+            KeyConditionExpression=condition,
+            ExpressionAttributeNames=names,
+            ExpressionAttributeValues=values,
+            ScanIndexForward=not newest_first,
+            Limit=limit,
+            **({"IndexName": index.name} if index else {"ConsistentRead": consistent}),
+        )
+        return [_decode(item) for item in reply["Items"]]
+
+    def _put(self, write: Put) -> dict[str, Any]:
+        return {
+            "TableName": self._names[write.table.name],
+            "Item": _encode(write.item),
+            "ConditionExpression": "attribute_not_exists(#p)",
+            "ExpressionAttributeNames": {"#p": write.table.partition.name},
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+
+    def _update(self, write: Update) -> dict[str, Any]:
+        names = {f"#{i}": name for i, name in enumerate(write.set)}
+        return {
+            "TableName": self._names[write.table.name],
+            "Key": _encode(write.key),
+            "UpdateExpression": "SET " + ", ".join(f"#{i} = :{i}" for i in range(len(names))),
+            "ConditionExpression": "attribute_exists(#p)",
+            "ExpressionAttributeNames": {"#p": write.table.partition.name, **names},
+            "ExpressionAttributeValues": {
+                f":{i}": _value(value) for i, value in enumerate(write.set.values())
+            },
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+
+    async def _call(self, method: Callable[..., Any], **arguments: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, partial(_blocking, method, arguments))
+
+
+class _Refused(Exception):
+    """A condition did not hold; nothing was written."""
+
+    def __init__(self, holders: tuple[Item | None, ...]) -> None:
+        super().__init__()
+        self.holders = holders
+
+
+#: Two writers met on one item: the outcome is open until one asks again.
+_CONFLICT_TRIES_MAX = 5
+_CONTENTION = frozenset(
+    {"TransactionConflict", "TransactionInProgressException", "TransactionConflictException"}
+)
+
+
+def _blocking(method: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """One call with botocore's own retries, and our retries where transactions met."""
+    import random
+    import time
+
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    for attempt in range(_CONFLICT_TRIES_MAX):
+        try:
+            return method(**arguments)
+        except ClientError as error:
+            reasons = error.response.get("CancellationReasons", [])
+            codes = {error.response["Error"]["Code"], *(r.get("Code") for r in reasons)}
+            if "ConditionalCheckFailedException" in codes or "ConditionalCheckFailed" in codes:
+                raise _Refused(_holders(error.response, reasons)) from None
+            if not codes & _CONTENTION:
+                raise Unavailable(f"The database answered {_name(codes)}.") from error
+        except BotoCoreError as error:
+            raise Unavailable("The database does not answer.") from error
+        time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 (jitter, not a secret)
+    raise Unavailable("The database is too busy with this item.")
+
+
+def _holders(response: Any, reasons: Sequence[Any]) -> tuple[Item | None, ...]:
+    if not reasons:
+        return (_decode(response.get("Item", {})),)
+    return tuple(
+        _decode(r.get("Item", {})) if r.get("Code") == "ConditionalCheckFailed" else None
+        for r in reasons
+    )
+
+
+def _name(codes: set[Any]) -> str:
+    return ", ".join(sorted(str(code) for code in codes if code and code != "None"))
+
+
+def _value(value: Value) -> dict[str, str]:
+    return {"S": value} if isinstance(value, str) else {"N": str(value)}
+
+
+def _encode(item: Item) -> dict[str, Any]:
+    return {name: _value(value) for name, value in item.items()}
+
+
+def _decode(attributes: Mapping[str, Mapping[str, str]]) -> Item:
+    return {
+        name: value["S"] if "S" in value else int(value["N"]) for name, value in attributes.items()
+    }

@@ -1,0 +1,72 @@
+"""Tenants: who a key belongs to.
+
+Keys are random, so one round of SHA-256 is enough to keep them; the table never sees a key itself.
+"""
+
+import hashlib
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from shared.records import Item
+from shared.schema import TENANTS
+from shared.table import Put, Store
+
+#: For how long a key that was found, or not found, is not looked up again.
+CACHE_S = 20.0
+CACHE_KEYS_MAX = 1000
+KEY_CHARS_MAX = 200
+
+_TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who makes a request. `user` is an identity within the tenant, where there is one."""
+
+    tenant: str
+    user: str | None = None
+
+
+def is_tenant(name: str) -> bool:
+    return _TENANT.fullmatch(name) is not None
+
+
+class Tenants:
+    """Looks keys up. `clock` is monotonic, in seconds."""
+
+    def __init__(self, store: Store, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._store = store
+        self._clock = clock
+        self._cache: dict[str, tuple[float, Identity | None]] = {}
+
+    async def identify(self, key: str) -> Identity | None:
+        """Whose key this is; None for a key that nobody has. Raises `Unavailable`."""
+        if not 0 < len(key) <= KEY_CHARS_MAX:
+            return None
+        partition = _partition(key)
+        expires, identity = self._cache.get(partition, (0.0, None))
+        if self._clock() < expires:
+            return identity
+        item = await self._store.get(TENANTS, {"pk": partition, "what": "key"})
+        identity = Identity(tenant=str(item["tenant"])) if item else None
+        if len(self._cache) >= CACHE_KEYS_MAX:
+            self._cache.pop(next(iter(self._cache)))
+        self._cache[partition] = (self._clock() + CACHE_S, identity)
+        return identity
+
+    async def add_key(self, tenant: str, key: str) -> bool:
+        """Give a tenant a key. False when the key is already somebody's."""
+        item: Item = {
+            "pk": _partition(key),
+            "what": "key",
+            "tenant": tenant,
+            "created_at": int(time.time() * 1000),
+        }
+        held = await self._store.put(Put(TENANTS, item))
+        return held is None or held["tenant"] == tenant
+
+
+def _partition(key: str) -> str:
+    return "key#" + hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,230 @@
+"""The `api` function over HTTP: polling and everything else that answers at once."""
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from functions import api
+from shared.errors import Unavailable
+from shared.records import StreamKey
+from tests.functions.conftest import Sluice, client, start_body
+
+ASYNC = {"prefer": "respond-async"}
+
+
+async def poll_all(sluice: Sluice, stream_id: str, **query: Any) -> tuple[str, dict[str, Any]]:
+    """Poll a stream to its end: its text, and the last page."""
+    text, after, seen = "", -1, -1
+    while True:
+        page = (
+            await sluice.api.get(
+                f"/v1/streams/{stream_id}/chunks", params={"after": after, **query}
+            )
+        ).json()
+        for chunk in page["chunks"]:
+            assert chunk["seq"] > seen
+            seen = chunk["seq"]
+            text += chunk["text"]
+        assert page["next"] >= after
+        after = page["next"]
+        if page["closed"]:
+            return text, page
+        await asyncio.sleep(min(page["poll_after_ms"], 20) / 1000)
+
+
+async def test_a_stream_is_started_and_polled_without_streaming(sluice: Sluice) -> None:
+    body = start_body("demo?tokens=60&rate=200")
+    answer = await sluice.api.post("/v1/streams", json=body, headers=ASYNC)
+    assert answer.status_code == 202
+    accepted = answer.json()
+    stream_id = accepted["id"]
+    assert accepted["events_url"] == f"/v1/streams/{stream_id}/events"
+    assert accepted["chunks_url"] == f"/v1/streams/{stream_id}/chunks"
+    assert answer.headers["location"] == f"/v1/streams/{stream_id}"
+    assert answer.headers["preference-applied"] == "respond-async"
+
+    polled, page = await poll_all(sluice, stream_id, wait=1)
+    assert page["status"] == "completed"
+    assert page["usage"]["output_tokens"] == 60
+    direct = await sluice.stream.post("/v1/streams", json=start_body("demo?tokens=60&rate=0"))
+    chunks = [
+        json.loads(line.removeprefix("data: "))["text"]
+        for line in direct.text.splitlines()
+        if line.startswith('data: {"text"')
+    ]
+    assert polled == "".join(chunks)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 7])
+async def test_pages_hold_at_most_the_limit_and_miss_nothing(sluice: Sluice, limit: int) -> None:
+    started = await sluice.stream.post(
+        "/v1/streams", json=start_body(pacing={"flush_interval_ms": 0})
+    )
+    stream_id = started.headers["stream-id"]
+    whole, _ = await poll_all(sluice, stream_id)
+    limited, _ = await poll_all(sluice, stream_id, limit=limit)
+    assert limited == whole
+    page = (await sluice.api.get(f"/v1/streams/{stream_id}/chunks?limit={limit}")).json()
+    assert len(page["chunks"]) <= limit
+
+
+async def test_polling_after_the_end_says_closed_again(sluice: Sluice) -> None:
+    started = await sluice.stream.post("/v1/streams", json=start_body())
+    stream_id = started.headers["stream-id"]
+    _, page = await poll_all(sluice, stream_id)
+    again = await sluice.api.get(f"/v1/streams/{stream_id}/chunks?after={page['next']}&wait=20")
+    assert again.json() == {**page, "chunks": []}
+    assert "retry-after" not in again.headers
+
+
+async def test_a_poll_without_news_says_when_to_come_back(sluice: Sluice) -> None:
+    body = start_body("demo?tokens=5&rate=1000&silence_after=2&silence=2")
+    started = await sluice.api.post("/v1/streams", json=body, headers=ASYNC)
+    path = f"/v1/streams/{started.json()['id']}/chunks"
+    await asyncio.sleep(0.1)
+    first = (await sluice.api.get(path)).json()
+    answer = await sluice.api.get(path, params={"after": first["next"]})
+    page = answer.json()
+    assert page["chunks"] == []
+    assert page["next"] == first["next"]
+    assert page["status"] == "open"
+    assert 250 <= page["poll_after_ms"] <= 5000
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_a_long_poll_returns_with_the_news(sluice: Sluice) -> None:
+    body = start_body("demo?tokens=5&rate=1000&silence_after=2&silence=1")
+    started = await sluice.api.post("/v1/streams", json=body, headers=ASYNC)
+    path = f"/v1/streams/{started.json()['id']}/chunks"
+    await asyncio.sleep(0.1)
+    first = (await sluice.api.get(path)).json()
+    page = (await sluice.api.get(path, params={"after": first["next"], "wait": 20})).json()
+    assert page["chunks"] or page["closed"]
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ({"after": "x"}, "after"),
+        ({"after": "99"}, "after"),
+        ({"limit": "0"}, "limit"),
+        ({"wait": "21"}, "wait"),
+        ({"nope": "1"}, "nope"),
+    ],
+)
+async def test_a_bad_poll_is_named(sluice: Sluice, query: dict[str, str], field: str) -> None:
+    started = await sluice.stream.post("/v1/streams", json=start_body("demo?tokens=3&rate=0"))
+    stream_id = started.headers["stream-id"]
+    answer = await sluice.api.get(f"/v1/streams/{stream_id}/chunks", params=query)
+    assert answer.status_code == 400
+    assert answer.json()["field"] == field
+
+
+@pytest.mark.parametrize("path", ["", "/chunks"])
+async def test_what_is_unknown_or_foreign_is_not_found(sluice: Sluice, path: str) -> None:
+    started = await sluice.stream.post("/v1/streams", json=start_body())
+    stream_id = started.headers["stream-id"]
+    async with client(api.build(sluice.services, sluice.launch), "other") as other:
+        assert (await other.get(f"/v1/streams/{stream_id}{path}")).status_code == 404
+        assert (await other.post(f"/v1/streams/{stream_id}/cancel")).status_code == 404
+        assert (await other.get("/v1/streams")).json()["streams"] == []
+    assert (await sluice.api.get(f"/v1/streams/{'0' * 24}{path}")).status_code == 404
+
+
+async def test_the_list_is_newest_first_and_paged(sluice: Sluice) -> None:
+    started = []
+    for _ in range(5):
+        answer = await sluice.stream.post("/v1/streams", json=start_body("demo?tokens=1&rate=0"))
+        started.append(answer.headers["stream-id"])
+        await asyncio.sleep(0.002)  # ids grow by the millisecond
+    listed: list[str] = []
+    query: dict[str, Any] = {"limit": 2}
+    pages = 0
+    while True:
+        page = (await sluice.api.get("/v1/streams", params=query)).json()
+        pages += 1
+        listed += [entry["id"] for entry in page["streams"]]
+        if page["next_page"] is None:
+            break
+        query["page"] = page["next_page"]
+    assert listed == started[::-1]
+    assert pages == 3
+
+
+async def test_cancel_stops_the_producer_and_keeps_the_text(sluice: Sluice) -> None:
+    body = start_body("demo?tokens=2000&rate=200")
+    started = await sluice.api.post("/v1/streams", json=body, headers=ASYNC)
+    stream_id = started.json()["id"]
+    await sluice.api.get(f"/v1/streams/{stream_id}/chunks?wait=5")
+    answer = await sluice.api.post(f"/v1/streams/{stream_id}/cancel")
+    assert answer.status_code == 202
+    text, page = await poll_all(sluice, stream_id, wait=5)
+    assert page["status"] == "cancelled"
+    assert page["finish_reason"] == "cancelled"
+    assert page["usage"]["estimated"] is True
+    assert text
+    again = await sluice.api.post(f"/v1/streams/{stream_id}/cancel")
+    assert again.status_code == 200
+    assert again.json()["status"] == "cancelled"
+
+
+async def test_cancel_after_the_end_changes_nothing(sluice: Sluice) -> None:
+    started = await sluice.stream.post("/v1/streams", json=start_body())
+    writes = sluice.store.writes
+    answer = await sluice.api.post(f"/v1/streams/{started.headers['stream-id']}/cancel")
+    assert answer.status_code == 200
+    assert answer.json()["status"] == "completed"
+    assert sluice.store.writes == writes
+
+
+async def test_a_start_without_prefer_is_told_how(sluice: Sluice) -> None:
+    answer = await sluice.api.post("/v1/streams", json=start_body())
+    assert answer.status_code == 400
+    assert "respond-async" in answer.json()["detail"]
+
+
+async def test_a_repeated_start_is_accepted_again_even_in_flight(sluice: Sluice) -> None:
+    header = {**ASYNC, "idempotency-key": "k"}
+    body = start_body("demo?tokens=50&rate=100")
+    first = await sluice.api.post("/v1/streams", json=body, headers=header)
+    again = await sluice.api.post("/v1/streams", json=body, headers=header)
+    assert first.status_code == again.status_code == 202
+    assert first.json() == again.json()
+    assert len(sluice.productions) == 1
+
+
+async def test_a_stream_whose_producer_cannot_be_launched_is_closed(sluice: Sluice) -> None:
+    async def launch(_: StreamKey) -> None:
+        raise Unavailable("The stream's producer could not be started.")
+
+    async with client(api.build(sluice.services, launch)) as broken:
+        header = {**ASYNC, "idempotency-key": "k"}
+        answer = await broken.post("/v1/streams", json=start_body(), headers=header)
+        again = await broken.post("/v1/streams", json=start_body(), headers=header)
+    assert answer.status_code == again.status_code == 503
+    assert answer.headers["retry-after"] == "1"
+    (entry,) = (await sluice.api.get("/v1/streams")).json()["streams"]
+    assert entry["status"] == "failed"
+
+
+async def test_delivered_twice_a_stream_is_produced_once(sluice: Sluice) -> None:
+    body = start_body("demo?tokens=60&rate=200")
+    started = await sluice.api.post("/v1/streams", json=body, headers=ASYNC)
+    stream_id = started.json()["id"]
+    await sluice.launch(StreamKey("demo", stream_id))
+    await asyncio.sleep(0.05)
+    await sluice.launch(StreamKey("demo", stream_id))
+    _, page = await poll_all(sluice, stream_id, wait=1)
+    assert page["usage"]["output_tokens"] == 60
+    records = (await sluice.services.log.read(StreamKey("demo", stream_id))).records
+    assert [r.kind for r in records].count("epoch") == 1
+    assert len({r.by for r in records[1:]}) == 1
+
+
+async def test_healthz(sluice: Sluice) -> None:
+    transport = httpx.ASGITransport(api.build(sluice.services, sluice.launch))
+    async with httpx.AsyncClient(transport=transport, base_url="http://x") as anyone:
+        assert (await anyone.get("/healthz")).json()["status"] == "ok"

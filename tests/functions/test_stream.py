@@ -1,0 +1,353 @@
+"""The `stream` function over HTTP."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import httpx
+import pytest
+
+from functions import stream
+from shared.models import Ask, Finish
+from shared.records import Kind, Record, StreamKey
+from tests.functions.conftest import Sluice, client, serving, start_body
+
+SSE = "text/event-stream; charset=utf-8"
+
+
+def events(body: str) -> list[tuple[int, str, dict[str, Any]]]:
+    """The events of a body, read as the standard says, for bodies without comments inside."""
+    found = []
+    for block in body.split("\n\n")[:-1]:
+        lines = dict(line.split(": ", 1) for line in block.split("\n") if line[0] != ":")
+        found.append((int(lines["id"]), lines["event"], json.loads(lines["data"])))
+    return found
+
+
+def text_of(body: str) -> str:
+    return "".join(data["text"] for _, event, data in events(body) if event == "chunk")
+
+
+async def test_an_answer_streams_from_opened_to_closed(sluice: Sluice) -> None:
+    answer = await sluice.stream.post("/v1/streams", json=start_body(metadata={"a": "b"}))
+
+    assert answer.status_code == 200
+    stream_id = answer.headers["stream-id"]
+    assert answer.headers["content-type"] == SSE
+    assert answer.headers["cache-control"] == "no-cache, no-transform"
+    assert answer.headers["x-accel-buffering"] == "no"
+    assert answer.headers["location"] == f"/v1/streams/{stream_id}/events"
+    assert "content-length" not in answer.headers
+
+    found = events(answer.text)
+    ids = [seq for seq, _, _ in found]
+    assert ids == sorted(set(ids))
+    assert found[0][1] == "opened"
+    assert found[0][2]["id"] == stream_id
+    seq, event, closed = found[-1]
+    assert event == "closed"
+    assert closed["status"] == "completed"
+    assert closed["finish_reason"] == "stop"
+    assert closed["usage"]["output_tokens"] == 40
+    assert closed["error"] is None
+    summary = (await sluice.api.get(f"/v1/streams/{stream_id}")).json()
+    assert summary["status"] == "completed"
+    assert summary["last_seq"] == seq
+    assert summary["metadata"] == {"a": "b"}
+
+
+async def test_the_client_of_the_producer_costs_no_read(sluice: Sluice) -> None:
+    await sluice.stream.get(f"/v1/streams/{'0' * 24}/events")  # the key is cached from here on
+    before = sluice.store.reads
+    answer = await sluice.stream.post(
+        "/v1/streams", json=start_body("demo?tokens=20&rate=200&ttft=20")
+    )
+    assert events(answer.text)[-1][1] == "closed"
+    assert sluice.store.reads == before
+
+
+async def test_resume_after_the_end_at_every_offset(sluice: Sluice) -> None:
+    answer = await sluice.stream.post("/v1/streams", json=start_body())
+    path = answer.headers["location"]
+    whole = events(answer.text)
+    last = whole[-1][0]
+    for after in range(-1, last):
+        again = await sluice.stream.get(path, params={"after": after})
+        assert again.status_code == 200
+        assert events(again.text) == [event for event in whole if event[0] > after]
+        resumed = await sluice.stream.get(path, headers={"last-event-id": str(after)})
+        assert resumed.content == again.content
+    assert (await sluice.stream.get(path, params={"after": last})).status_code == 204
+
+
+@pytest.mark.parametrize("after", ["-2", "x", "999"])
+async def test_an_offset_that_cannot_be_is_named(sluice: Sluice, after: str) -> None:
+    answer = await sluice.stream.post("/v1/streams", json=start_body())
+    refused = await sluice.stream.get(answer.headers["location"], params={"after": after})
+    assert refused.status_code == 400
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert refused.json()["field"] == "after"
+
+
+@pytest.mark.parametrize("stream_id", ["x", "0" * 24, "0" * 23 + "z"])
+async def test_an_unknown_stream_is_not_found(sluice: Sluice, stream_id: str) -> None:
+    answer = await sluice.stream.get(f"/v1/streams/{stream_id}/events")
+    assert answer.status_code == 404
+    assert answer.json()["type"] == "urn:sluice:problem:not-found"
+
+
+async def test_another_tenants_stream_does_not_exist(sluice: Sluice) -> None:
+    answer = await sluice.stream.post("/v1/streams", json=start_body())
+    path = answer.headers["location"]
+    async with client(stream.build(sluice.services), "other") as other:
+        foreign = await other.get(path)
+        unknown = await other.get(f"/v1/streams/{'0' * 24}/events")
+    assert foreign.status_code == 404
+    stream_id = answer.headers["stream-id"]
+    assert foreign.text.replace(stream_id, "0" * 24) == unknown.text
+
+
+@pytest.mark.parametrize(
+    "header", [{}, {"authorization": "Bearer nope"}, {"authorization": "Basic demo"}]
+)
+async def test_no_key_no_answer(sluice: Sluice, header: dict[str, str]) -> None:
+    transport = httpx.ASGITransport(stream.build(sluice.services))
+    async with httpx.AsyncClient(transport=transport, base_url="http://x") as anyone:
+        answer = await anyone.post("/v1/streams", json=start_body(), headers=header)
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+    assert sluice.store.writes == 2  # the two keys
+
+
+async def test_a_bad_field_is_a_problem_and_starts_nothing(sluice: Sluice) -> None:
+    before = sluice.store.writes
+    answer = await sluice.stream.post("/v1/streams", json=start_body(max_tokens=0))
+    assert answer.status_code == 400
+    problem = answer.json()
+    assert problem["type"] == "urn:sluice:problem:invalid-request"
+    assert problem["field"] == "max_tokens"
+    assert (problem["minimum"], problem["maximum"]) == (1, 200_000)
+    assert problem["error"]["param"] == "max_tokens"
+    assert sluice.store.writes == before
+
+
+@pytest.mark.parametrize("model", ["nope", "openai/gpt-5", "demo?speed=1", "demo/x"])
+async def test_an_unknown_model_is_a_problem(sluice: Sluice, model: str) -> None:
+    answer = await sluice.stream.post("/v1/streams", json=start_body(model))
+    assert answer.status_code == 400
+    assert answer.json()["field"] == "model"
+
+
+async def test_a_large_body_is_refused_before_it_is_read_to_its_end(sluice: Sluice) -> None:
+    read = 0
+
+    async def endless() -> AsyncGenerator[bytes, None]:
+        nonlocal read
+        while True:
+            read += 1
+            yield b" " * 65536
+
+    answer = await sluice.stream.post("/v1/streams", content=endless())
+    assert answer.status_code == 413
+    assert answer.json()["maximum"] == 256 * 1024
+    assert read < 10
+
+
+async def test_a_wrong_method_and_a_wrong_path(sluice: Sluice) -> None:
+    wrong_method = await sluice.stream.delete("/v1/streams")
+    assert wrong_method.status_code == 405
+    assert wrong_method.headers["allow"] == "POST"
+    assert wrong_method.json()["type"] == "urn:sluice:problem:method-not-allowed"
+    assert (await sluice.stream.get("/v2")).status_code == 404
+
+
+async def test_a_failure_before_the_first_text_is_a_problem(sluice: Sluice) -> None:
+    answer = await sluice.stream.post("/v1/streams", json=start_body("demo?fail_after=0"))
+    assert answer.status_code == 502
+    problem = answer.json()
+    assert problem["type"] == "urn:sluice:problem:provider-failed"
+    assert problem["retryable"] is True
+    assert problem["code"] == "upstream"
+
+
+async def test_a_failure_after_the_first_text_is_a_closed_event_with_the_text_kept(
+    sluice: Sluice,
+) -> None:
+    answer = await sluice.stream.post(
+        "/v1/streams", json=start_body("demo?tokens=40&fail_after=30&rate=0")
+    )
+    whole = await sluice.stream.post("/v1/streams", json=start_body("demo?tokens=40&rate=0"))
+    assert answer.status_code == 200
+    closed = events(answer.text)[-1][2]
+    assert closed["status"] == "failed"
+    assert closed["finish_reason"] == "error"
+    assert closed["error"]["retryable"] is True
+    assert text_of(answer.text)
+    assert text_of(whole.text).startswith(text_of(answer.text))
+
+
+class Broken:
+    """A provider with a bug, whose exception quotes the prompt."""
+
+    def validate(self, model: str) -> None:
+        pass
+
+    async def stream(self, ask: Ask) -> AsyncGenerator[str | Finish, None]:
+        yield "some text"
+        raise ValueError(ask.messages[0].content)
+
+
+async def test_a_bug_in_a_provider_ends_the_stream_and_tells_no_secret(
+    sluice: Sluice, caplog: pytest.LogCaptureFixture
+) -> None:
+    sluice.services.models._providers["broken"] = Broken()
+    body = {"model": "broken/x", "messages": [{"role": "user", "content": "canary-4711"}]}
+    answer = await sluice.stream.post("/v1/streams", json=body)
+    closed = events(answer.text)[-1][2]
+    assert closed["status"] == "failed"
+    assert text_of(answer.text) == "some text"
+    assert "canary" not in answer.text
+    (line,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert line.__dict__["error"] == "ValueError"
+    assert not any("canary" in str(record.__dict__) for record in caplog.records)
+
+
+async def test_a_repeated_request_gets_the_first_answer_again(sluice: Sluice) -> None:
+    header = {"idempotency-key": "k1"}
+    first = await sluice.stream.post("/v1/streams", json=start_body(), headers=header)
+    again = await sluice.stream.post("/v1/streams", json=start_body(), headers=header)
+    assert again.content == first.content
+    assert again.headers["stream-id"] == first.headers["stream-id"]
+
+
+async def test_a_repeated_request_gets_the_first_failure_again(sluice: Sluice) -> None:
+    header = {"idempotency-key": "k1"}
+    body = start_body("demo?fail_after=0")
+    first = await sluice.stream.post("/v1/streams", json=body, headers=header)
+    again = await sluice.stream.post("/v1/streams", json=body, headers=header)
+    assert first.status_code == again.status_code == 502
+    assert again.json() == first.json()
+
+
+async def test_a_repeated_request_with_another_body_is_refused(sluice: Sluice) -> None:
+    header = {"idempotency-key": "k1"}
+    await sluice.stream.post("/v1/streams", json=start_body(), headers=header)
+    other = await sluice.stream.post("/v1/streams", json=start_body(max_tokens=5), headers=header)
+    assert other.status_code == 422
+    assert other.json()["type"] == "urn:sluice:problem:idempotency-key-reused"
+
+
+async def test_two_tenants_may_use_the_same_idempotency_key(sluice: Sluice) -> None:
+    header = {"idempotency-key": "k1"}
+    first = await sluice.stream.post("/v1/streams", json=start_body(), headers=header)
+    async with client(stream.build(sluice.services), "other") as other:
+        second = await other.post("/v1/streams", json=start_body(), headers=header)
+    assert first.headers["stream-id"] != second.headers["stream-id"]
+
+
+async def test_a_repeated_request_while_the_first_runs_is_told_where_it_is(sluice: Sluice) -> None:
+    header = {"idempotency-key": "k1"}
+    body = start_body("demo?tokens=5&rate=1000&silence_after=2&silence=1")
+    first = asyncio.create_task(sluice.stream.post("/v1/streams", json=body, headers=header))
+    await asyncio.sleep(0.1)
+    second = await sluice.stream.post("/v1/streams", json=body, headers=header)
+    assert second.status_code == 409
+    assert second.json()["type"] == "urn:sluice:problem:idempotency-in-flight"
+    answer = await first
+    assert second.headers["location"] == answer.headers["location"]
+    assert second.json()["stream"] == answer.headers["stream-id"]
+
+
+async def test_many_at_once_with_one_idempotency_key_start_one_stream(sluice: Sluice) -> None:
+    header = {"idempotency-key": "k1"}
+    answers = await asyncio.gather(
+        *(sluice.stream.post("/v1/streams", json=start_body(), headers=header) for _ in range(20))
+    )
+    assert {answer.status_code for answer in answers} <= {200, 409}
+    streams = (await sluice.api.get("/v1/streams")).json()["streams"]
+    assert len(streams) == 1
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256])
+async def test_a_malformed_idempotency_key_is_a_problem(sluice: Sluice, key: str) -> None:
+    answer = await sluice.stream.post(
+        "/v1/streams", json=start_body(), headers={"idempotency-key": key}
+    )
+    assert answer.status_code == 400
+    assert answer.json()["field"] == "Idempotency-Key"
+
+
+async def test_a_refined_answer_keeps_its_parents_text_in_context(sluice: Sluice) -> None:
+    first = await sluice.stream.post("/v1/streams", json=start_body())
+    parent = first.headers["stream-id"]
+    second = await sluice.stream.post("/v1/streams", json=start_body(parent=parent))
+    key = StreamKey("demo", second.headers["stream-id"])
+    opened = (await sluice.services.log.read(key)).records[0]
+    messages = [(m["role"], m["content"]) for m in opened.body["messages"]]
+    assert messages == [("user", "hi"), ("assistant", text_of(first.text)), ("user", "hi")]
+    assert (await sluice.api.get(f"/v1/streams/{key.stream}")).json()["parent"] == parent
+
+
+async def test_a_parent_that_runs_is_cancelled_and_its_text_so_far_taken(sluice: Sluice) -> None:
+    slow = start_body("demo?tokens=500&rate=100")
+    running = asyncio.create_task(sluice.stream.post("/v1/streams", json=slow))
+    await asyncio.sleep(0.3)
+    found = (await sluice.api.get("/v1/streams")).json()["streams"]
+    second = await sluice.stream.post("/v1/streams", json=start_body(parent=found[0]["id"]))
+    first = await running
+    assert events(first.text)[-1][2]["status"] == "cancelled"
+    key = StreamKey("demo", second.headers["stream-id"])
+    opened = (await sluice.services.log.read(key)).records[0]
+    assert opened.body["messages"][1]["content"] == text_of(first.text)
+
+
+async def test_a_foreign_parent_is_not_found(sluice: Sluice) -> None:
+    async with client(stream.build(sluice.services), "other") as other:
+        theirs = await other.post("/v1/streams", json=start_body())
+    before = sluice.store.writes
+    answer = await sluice.stream.post(
+        "/v1/streams", json=start_body(parent=theirs.headers["stream-id"])
+    )
+    assert answer.status_code == 404
+    assert sluice.store.writes == before
+
+
+async def test_production_goes_on_when_the_client_leaves(sluice: Sluice) -> None:
+    async with (
+        serving(stream.build(sluice.services)) as url,
+        httpx.AsyncClient(base_url=url, headers={"authorization": "Bearer demo"}) as anyone,
+    ):
+        body = start_body("demo?tokens=40&rate=100")
+        async with anyone.stream("POST", "/v1/streams", json=body) as answer:
+            async for _ in answer.aiter_bytes():
+                break
+        stream_id = answer.headers["stream-id"]
+        rest = await anyone.get(f"/v1/streams/{stream_id}/events", timeout=10)
+    assert events(rest.text)[-1][2]["usage"]["output_tokens"] == 40
+
+
+async def test_a_follower_of_a_stream_without_a_producer_is_told_that_it_died(
+    sluice: Sluice,
+) -> None:
+    log = sluice.services.log
+    key = log.new_key("demo")
+    long_ago = log.now_ms() - 16_000
+    opened = Record(0, Kind.OPENED, 1, long_ago, "w", body={"model": "demo"})
+    assert await log.open(key, opened) is None
+    await log.append(key, Record(1, Kind.TEXT, 1, long_ago, "w", "half an ans"))
+    answer = await sluice.stream.get(f"/v1/streams/{key.stream}/events")
+    assert text_of(answer.text) == "half an ans"
+    closed = events(answer.text)[-1][2]
+    assert closed["status"] == "failed"
+    assert closed["error"]["type"] == "urn:sluice:problem:producer-lost"
+    assert closed["error"]["retryable"] is True
+    assert (await sluice.api.get(f"/v1/streams/{key.stream}")).json()["status"] == "failed"
+
+
+async def test_healthz_needs_no_key(sluice: Sluice) -> None:
+    transport = httpx.ASGITransport(stream.build(sluice.services))
+    async with httpx.AsyncClient(transport=transport, base_url="http://x") as anyone:
+        answer = await anyone.get("/healthz")
+    assert answer.json() == {"status": "ok", "version": "dev"}
+    assert answer.headers["request-id"]

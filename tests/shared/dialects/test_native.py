@@ -1,0 +1,248 @@
+"""The native dialect: what it refuses, and the exact bytes that it writes."""
+
+import json
+from typing import Any
+
+import pytest
+
+from shared.dialects import native
+from shared.errors import InvalidRequest
+from shared.models import Message
+from shared.pacing import Pacing
+from shared.records import Kind, Record, new_stream_id
+from shared.starting import Idempotency
+
+GOOD: dict[str, Any] = {"model": "demo", "messages": [{"role": "user", "content": "hi"}]}
+PARENT = new_stream_id(1_700_000_000_000, bytes(9))
+
+
+def raw(**changes: Any) -> bytes:
+    return json.dumps({**GOOD, **changes}).encode()
+
+
+def test_the_smallest_request_gets_the_defaults() -> None:
+    start = native.decode_start(raw())
+    assert start.model == "demo"
+    assert start.messages == (Message("user", "hi"),)
+    assert start.max_tokens is None
+    assert start.pacing == Pacing()
+    assert not start.throttle
+    assert start.metadata == {}
+    assert start.parent is None
+
+
+def test_every_field_is_taken() -> None:
+    start = native.decode_start(
+        raw(
+            max_tokens=7,
+            pacing={"flush_interval_ms": [10, 20], "warm_up_ms": 0, "boundary": "none"},
+            backpressure="throttle",
+            metadata={"page": "7"},
+            parent=PARENT,
+        )
+    )
+    assert start.max_tokens == 7
+    assert start.pacing == Pacing((10, 20), 0, "none")
+    assert start.throttle
+    assert start.metadata == {"page": "7"}
+    assert start.parent == PARENT
+
+
+def test_a_single_interval_stands_for_both_ends() -> None:
+    assert native.decode_start(raw(pacing={"flush_interval_ms": 0})).pacing.flush_interval_ms == (
+        0,
+        0,
+    )
+
+
+def test_an_optional_field_may_be_null() -> None:
+    start = native.decode_start(raw(max_tokens=None, pacing=None, metadata=None, parent=None))
+    assert start == native.decode_start(raw())
+
+
+def test_a_request_survives_its_way_through_the_log() -> None:
+    start = native.decode_start(raw(max_tokens=7, metadata={"a": "ü"}, parent=PARENT))
+    kept = json.loads(json.dumps(start.to_body()))
+    assert type(start).from_body(kept) == start
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (raw(modle="demo"), "modle"),
+        (json.dumps({"messages": GOOD["messages"]}).encode(), "model"),
+        (json.dumps({"model": "demo"}).encode(), "messages"),
+        (raw(model=7), "model"),
+        (raw(model=None), "model"),
+        (raw(model=""), "model"),
+        (raw(model="x" * 201), "model"),
+        (raw(messages="hi"), "messages"),
+        (raw(messages=[]), "messages"),
+        (raw(messages=GOOD["messages"] * 201), "messages"),
+        (raw(messages=["hi"]), "messages[0]"),
+        (raw(messages=[{"role": "user"}]), "messages[0].content"),
+        (raw(messages=[{"content": "hi"}]), "messages[0].role"),
+        (raw(messages=[{"role": "user", "content": "hi", "name": "x"}]), "messages[0].name"),
+        (raw(messages=[{"role": "tool", "content": "hi"}]), "messages[0].role"),
+        (raw(messages=[{"role": ["user"], "content": "hi"}]), "messages[0].role"),
+        (raw(messages=[*GOOD["messages"], {"role": "user", "content": ""}]), "messages[1].content"),
+        (raw(messages=[{"role": "user", "content": ["hi"]}]), "messages[0].content"),
+        (raw(messages=[{"role": "system", "content": "hi"}]), "messages"),
+        (raw(max_tokens=0), "max_tokens"),
+        (raw(max_tokens=200_001), "max_tokens"),
+        (raw(max_tokens=1.5), "max_tokens"),
+        (raw(max_tokens=True), "max_tokens"),
+        (raw(max_tokens="9"), "max_tokens"),
+        (raw(pacing=[]), "pacing"),
+        (raw(pacing={"speed": 1}), "pacing.speed"),
+        (raw(pacing={"flush_interval_ms": -1}), "pacing.flush_interval_ms"),
+        (raw(pacing={"flush_interval_ms": 5001}), "pacing.flush_interval_ms"),
+        (raw(pacing={"flush_interval_ms": [1]}), "pacing.flush_interval_ms"),
+        (raw(pacing={"flush_interval_ms": [2, 1]}), "pacing.flush_interval_ms"),
+        (raw(pacing={"warm_up_ms": 60_001}), "pacing.warm_up_ms"),
+        (raw(pacing={"boundary": "word"}), "pacing.boundary"),
+        (raw(backpressure="drop"), "backpressure"),
+        (raw(metadata=[]), "metadata"),
+        (raw(metadata={str(i): "" for i in range(17)}), "metadata"),
+        (raw(metadata={"a" * 65: ""}), "metadata"),
+        (raw(metadata={"a": "x" * 513}), "metadata.a"),
+        (raw(metadata={"a": 1}), "metadata.a"),
+        (raw(parent="nope"), "parent"),
+        (raw(parent=7), "parent"),
+    ],
+)
+def test_a_bad_field_is_named(body: bytes, field: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        native.decode_start(body)
+    assert caught.value.extensions["field"] == field
+    assert field in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"\xff",
+        b"[]",
+        b'"x"',
+        b"null",
+        b"[" * 100_000,
+        b'{"model": ' + b"9" * 5000 + b"}",
+        b'{"model": "\\ud800", "messages": [{"role": "user", "content": "hi"}]}',
+    ],
+)
+def test_what_is_not_an_object_in_json_is_refused(body: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        native.decode_start(body)
+
+
+def test_a_number_too_long_to_print_is_refused() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        native.decode_start(raw(max_tokens=10**30))
+    assert caught.value.extensions["field"] == "max_tokens"
+
+
+@pytest.mark.parametrize(
+    ("prefer", "asynchronous"),
+    [
+        ("respond-async", True),
+        ("Respond-Async, wait=10", True),
+        ("wait=10,respond-async;q=1", True),
+        ("wait=10", False),
+        ("respond-asynchronously", False),
+        ("", False),
+    ],
+)
+def test_prefer(prefer: str, asynchronous: bool) -> None:
+    assert native.prefers_async({"prefer": prefer}) is asynchronous
+
+
+def test_an_idempotency_key_may_be_quoted() -> None:
+    plain = native.decode_idempotency({"idempotency-key": "a b"}, b"x")
+    quoted = native.decode_idempotency({"idempotency-key": ' "a b" '}, b"x")
+    assert isinstance(plain, Idempotency)
+    assert plain == quoted
+    assert native.decode_idempotency({}, b"x") is None
+
+
+@pytest.mark.parametrize("key", ["", '""', "x" * 256, "ü", "a\tb"])
+def test_a_malformed_idempotency_key_is_refused(key: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        native.decode_idempotency({"idempotency-key": key}, b"x")
+    assert caught.value.extensions["field"] == "Idempotency-Key"
+
+
+def test_the_last_event_id_wins_over_the_query() -> None:
+    assert native.decode_after({"last-event-id": "7"}, {"after": "3"}) == 7
+    assert native.decode_after({"last-event-id": ""}, {"after": "3"}) == 3
+    assert native.decode_after({}, {}) == -1
+
+
+@pytest.mark.parametrize("after", ["-2", "x", "1.5", "", " 1", "1000000001", "٣", "9" * 5000])
+def test_a_bad_offset_is_refused(after: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        native.decode_after({}, {"after": after})
+    assert caught.value.extensions["field"] == "after"
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ({"limit": "0"}, "limit"),
+        ({"limit": "1001"}, "limit"),
+        ({"wait": "21"}, "wait"),
+        ({"wait": "-1"}, "wait"),
+        ({"waits": "1"}, "waits"),
+    ],
+)
+def test_a_bad_poll_is_refused(query: dict[str, str], field: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        native.decode_poll(query)
+    assert caught.value.extensions["field"] == field
+
+
+@pytest.mark.parametrize(
+    ("query", "field"), [({"page": "x"}, "page"), ({"limit": "101"}, "limit"), ({"a": "1"}, "a")]
+)
+def test_a_bad_list_is_refused(query: dict[str, str], field: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        native.decode_list(query)
+    assert caught.value.extensions["field"] == field
+
+
+def test_the_bytes_of_events() -> None:
+    encoder = native.EventEncoder("s")
+    records = [
+        Record(0, Kind.OPENED, 1, 5, "w", body={"model": "demo"}),
+        Record(1, Kind.TEXT, 1, 6, "w", "one\ntwo\r ü 🌊"),
+        Record(2, Kind.HEARTBEAT, 1, 7, "w"),
+        Record(3, "of-a-later-version", 1, 7, "x"),
+        Record(4, Kind.CANCEL, 1, 7, "x"),
+        Record(5, Kind.EPOCH, 2, 7, "x"),
+        Record(6, Kind.CLOSED, 2, 8, "w", body={"status": "completed"}),
+    ]
+    assert (
+        encoder.encode(records[:2])
+        == (
+            'retry: 1000\nid: 0\nevent: opened\ndata: {"id":"s","model":"demo","at":5}\n\n'
+            'id: 1\nevent: chunk\ndata: {"text":"one\\ntwo\\r ü 🌊"}\n\n'
+        ).encode()
+    )
+    assert encoder.encode(records[2:5]) == b""
+    assert encoder.encode(records[5:]) == (
+        b'id: 5\nevent: epoch\ndata: {"epoch":2}\n\n'
+        b'id: 6\nevent: closed\ndata: {"status":"completed"}\n\n'
+    )
+
+
+def test_retry_rides_on_the_first_event_of_a_response_even_when_it_begins_late() -> None:
+    encoder = native.EventEncoder("s")
+    assert encoder.encode([Record(7, Kind.HEARTBEAT, 1, 7, "w")]) == b""
+    first = encoder.encode([Record(8, Kind.TEXT, 1, 7, "w", "x")])
+    assert first.startswith(b"retry: 1000\nid: 8\n")
+
+
+def test_a_heartbeat_is_one_line() -> None:
+    assert native.HEARTBEAT.startswith(b":")
+    assert native.HEARTBEAT.count(b"\n") == 1

@@ -45,6 +45,12 @@ class Finish:
     usage: Usage | None
 
 
+def estimate(ask: Ask, output_chars: int) -> Usage:
+    """Tokens by the rule of thumb of four characters each, where a provider could not say."""
+    input_chars = sum(len(message.content) for message in ask.messages)
+    return Usage(-(-input_chars // 4), -(-output_chars // 4), estimated=True)
+
+
 class Provider(Protocol):
     """Turns a request into deltas.
 

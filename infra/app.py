@@ -1,0 +1,35 @@
+"""The CDK app: one stack, in the account and region of whoever deploys it."""
+
+import sys
+
+from aws_cdk import App, CfnOutput, Stack
+
+from infra.compute import Compute
+from infra.config import Config, ContextError
+from infra.data import tables
+
+
+def build(app: App) -> Stack:
+    """Put the stack that the app's context describes into the app."""
+    config = Config.from_context(app.node.try_get_context)
+    stack = Stack(
+        app, config.stack_name, description="Sluice: AI answers that stream, resume and are polled"
+    )
+    made = tables(stack, disposable=config.disposable)
+    Compute(stack, config, made)
+    for name, table in made.items():
+        CfnOutput(stack, f"{name.title()}TableName", value=table.table_name)
+    return stack
+
+
+def main() -> None:
+    app = App()
+    try:
+        build(app)
+    except ContextError as wrong:
+        sys.exit(f"cdk.json or -c: {wrong}")
+    app.synth()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+"""The functions: what each runs, where it is reached, and the little that it may do."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+
+from aws_cdk import (
+    Acknowledgment,
+    ArnFormat,
+    CfnOutput,
+    Duration,
+    RemovalPolicy,
+    Stack,
+    Validations,
+)
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_lambda_destinations as destinations
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_sqs as sqs
+
+from infra import bundling
+from infra.config import Config
+
+# What a cross-region inference profile's id begins with; the rest is the model's id.
+GEOGRAPHIES = ("apac", "au", "ca", "eu", "global", "jp", "us", "us-gov")
+LONGEST = Duration.minutes(15)
+
+
+class Compute:
+    """The functions of a stack, sharing one package."""
+
+    def __init__(
+        self, stack: Stack, config: Config, tables: Mapping[str, dynamodb.TableV2]
+    ) -> None:
+        self._stack = stack
+        self._config = config
+        self._tables = tables
+        self._code = bundling.code()
+        self.stream = self._stream()
+        self.produce = self._produce()
+        self.api = self._api(self.produce)
+
+    def _stream(self) -> lambda_.Function:
+        function = self._function(
+            "Stream",
+            handler="functions.stream.create",
+            timeout=LONGEST,
+            memory_mb=self._config.stream_memory_mb,
+            # Lambda's own Python runtime cannot stream: this starts the loop that can.
+            environment={"AWS_LAMBDA_EXEC_WRAPPER": f"/var/task/{bundling.WRAPPER}"},
+        )
+        self._allow_models(function)
+        self._open_url("StreamUrl", function, lambda_.InvokeMode.RESPONSE_STREAM)
+        return function
+
+    def _produce(self) -> lambda_.Function:
+        function = self._function(
+            "Produce",
+            handler="functions.produce.handler",
+            timeout=LONGEST,
+            memory_mb=self._config.produce_memory_mb,
+        )
+        self._allow_models(function)
+        failures = sqs.Queue(
+            self._stack,
+            "ProduceFailures",
+            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            enforce_ssl=True,
+            retention_period=Duration.days(14),
+        )
+        Validations.of(failures).acknowledge(
+            Acknowledgment(
+                id="AwsSolutions-SQS3", reason="This queue is where failed invocations end up."
+            )
+        )
+        function.configure_async_invoke(
+            # Both retries of an error (after 1 and 3 minutes) fit. Who has waited longer for an
+            # answer to begin has gone; a producer that died late is for its log's next epoch.
+            retry_attempts=2,
+            max_event_age=Duration.minutes(5),
+            on_failure=destinations.SqsDestination(failures),
+        )
+        return function
+
+    def _api(self, produce: lambda_.Function) -> lambda_.Function:
+        function = self._function(
+            "Api",
+            handler="functions.api.handler",
+            timeout=Duration.seconds(29),
+            memory_mb=self._config.api_memory_mb,
+            environment={"SLUICE_PRODUCE_FUNCTION": produce.function_name},
+        )
+        _allow(function, ["lambda:InvokeFunction"], [produce.function_arn])
+        self._open_url("ApiUrl", function, lambda_.InvokeMode.BUFFERED)
+        return function
+
+    def _function(
+        self,
+        name: str,
+        *,
+        handler: str,
+        timeout: Duration,
+        memory_mb: int,
+        environment: Mapping[str, str] | None = None,
+    ) -> lambda_.Function:
+        log_group = logs.LogGroup(
+            self._stack,
+            f"{name}Logs",
+            retention=self._config.log_retention,
+            # No answer and no audit record is only in here, and a kept group outlives its name.
+            removal_policy=RemovalPolicy.DESTROY,
+        )
+        # A role of our own: the managed policy for logs is for every log group of the account.
+        role = iam.Role(
+            self._stack,
+            f"{name}Role",
+            assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
+        )
+        log_group.grant_write(role)
+        function = lambda_.Function(
+            self._stack,
+            name,
+            runtime=lambda_.Runtime.PYTHON_3_13,
+            architecture=lambda_.Architecture.ARM_64,
+            code=self._code,
+            handler=handler,
+            role=role,
+            timeout=timeout,
+            memory_size=memory_mb,
+            log_group=log_group,
+            logging_format=lambda_.LoggingFormat.JSON,
+            environment={**self._environment(), **(environment or {})},
+        )
+        Validations.of(function).acknowledge(
+            Acknowledgment(
+                id="AwsSolutions-L1", reason="The package is compiled and tested for this version."
+            )
+        )
+        self._allow_tables(function)
+        return function
+
+    def _environment(self) -> dict[str, str]:
+        config = self._config
+        found = {
+            "SLUICE_STREAMS_TABLE": self._tables["streams"].table_name,
+            "SLUICE_TENANTS_TABLE": self._tables["tenants"].table_name,
+            "SLUICE_VERSION": _version(),
+            "SLUICE_OPENAI_BASE_URL": config.openai_base_url,
+            "SLUICE_OPENAI_API_KEY_SECRET": config.openai_secret_name and self._secret_arn(),
+            "SLUICE_BEDROCK_MODELS": ",".join(config.bedrock_models),
+        }
+        return {name: value for name, value in found.items() if value}
+
+    def _allow_tables(self, function: lambda_.Function) -> None:
+        streams, tenants = self._tables["streams"], self._tables["tenants"]
+        _allow(
+            function,
+            ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem"],
+            [streams.table_arn],
+        )
+        _allow(function, ["dynamodb:Query"], [f"{streams.table_arn}/index/by_tenant"])
+        _allow(
+            function,
+            ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"],
+            [tenants.table_arn],
+        )
+
+    def _allow_models(self, function: lambda_.Function) -> None:
+        if self._config.openai_secret_name:
+            # Secrets Manager ends each secret's ARN with six characters of its own.
+            secret = f"{self._secret_arn()}-??????"
+            _allow(function, ["secretsmanager:GetSecretValue"], [secret])
+        for model in self._config.bedrock_models:
+            self._allow_bedrock(function, model)
+
+    def _allow_bedrock(self, function: lambda_.Function, model: str) -> None:
+        actions = ["bedrock:InvokeModelWithResponseStream"]
+        arn = f"arn:{self._stack.partition}:bedrock"
+        geography, _, base = model.partition(".")
+        if geography not in GEOGRAPHIES:
+            _allow(function, actions, [f"{arn}:{self._stack.region}::foundation-model/{model}"])
+            return
+        profile = f"{arn}:{self._stack.region}:{self._stack.account}:inference-profile/{model}"
+        _allow(function, actions, [profile])
+        anywhere = f"bedrock:*::foundation-model/{base}"
+        function.add_to_role_policy(
+            iam.PolicyStatement(
+                actions=actions,
+                resources=[f"arn:{self._stack.partition}:{anywhere}"],
+                conditions={"StringEquals": {"bedrock:InferenceProfileArn": profile}},
+            )
+        )
+        Validations.of(self._stack).acknowledge(
+            Acknowledgment(
+                id=f"AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:{anywhere}]",
+                reason="AWS may add a region to a profile at any time, so the regions stay open: "
+                "for this one model, and only where the call came through the profile.",
+            )
+        )
+
+    def _secret_arn(self) -> str:
+        return self._stack.format_arn(
+            service="secretsmanager",
+            resource="secret",
+            resource_name=self._config.openai_secret_name,
+            arn_format=ArnFormat.COLON_RESOURCE_NAME,
+        )
+
+    def _open_url(self, name: str, function: lambda_.Function, mode: lambda_.InvokeMode) -> None:
+        # Who may call is decided inside, by key: browsers and SDKs cannot sign for IAM.
+        url = function.add_function_url(
+            auth_type=lambda_.FunctionUrlAuthType.NONE, invoke_mode=mode
+        )
+        CfnOutput(self._stack, name, value=url.url)
+
+
+def _allow(function: lambda_.Function, actions: Sequence[str], resources: Sequence[str]) -> None:
+    function.add_to_role_policy(iam.PolicyStatement(actions=actions, resources=resources))
+
+
+def _version() -> str:
+    project = tomllib.loads((bundling.ROOT / "pyproject.toml").read_text())["project"]
+    return str(project["version"])

@@ -1,0 +1,244 @@
+"""The functions: settings, URLs, permissions, logs, failures."""
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from shared.settings import Settings
+from tests.infra.conftest import ROOT, Template, of_type
+
+FUNCTIONS = ("Stream", "Api", "Produce")
+
+
+def function(template: Template, name: str) -> dict[str, Any]:
+    """Properties of a function by what it is called in the stack."""
+    [(_, found)] = [
+        (logical, resource)
+        for logical, resource in of_type(template, "AWS::Lambda::Function").items()
+        if resource["Properties"]["Handler"].startswith(f"functions.{name.lower()}.")
+    ]
+    properties: dict[str, Any] = found["Properties"]
+    return properties
+
+
+def logical_id(template: Template, name: str) -> str:
+    [found] = [
+        logical
+        for logical, resource in of_type(template, "AWS::Lambda::Function").items()
+        if resource["Properties"]["Handler"].startswith(f"functions.{name.lower()}.")
+    ]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "handler", "timeout"),
+    [
+        ("Stream", "functions.stream.create", 900),
+        ("Api", "functions.api.handler", 29),
+        ("Produce", "functions.produce.handler", 900),
+    ],
+)
+def test_what_a_function_runs(template: Template, name: str, handler: str, timeout: int) -> None:
+    found = function(template, name)
+    assert found["Handler"] == handler
+    assert found["Timeout"] == timeout
+    assert found["MemorySize"] == 256
+    assert found["Runtime"] == "python3.13"
+    assert found["Architectures"] == ["arm64"]
+    assert "Layers" not in found
+    assert "TracingConfig" not in found
+    assert "ReservedConcurrentExecutions" not in found
+    assert len(of_type(template, "AWS::Lambda::Function")) == len(FUNCTIONS)
+
+
+@pytest.mark.parametrize(("name", "mode"), [("Stream", "RESPONSE_STREAM"), ("Api", "BUFFERED")])
+def test_a_url_is_open_and_has_both_permissions(template: Template, name: str, mode: str) -> None:
+    arn = {"Fn::GetAtt": [logical_id(template, name), "Arn"]}
+    [url] = [
+        resource["Properties"]
+        for resource in of_type(template, "AWS::Lambda::Url").values()
+        if resource["Properties"]["TargetFunctionArn"] == arn
+    ]
+    assert (url["AuthType"], url["InvokeMode"]) == ("NONE", mode)
+    permissions = [
+        resource["Properties"]
+        for resource in of_type(template, "AWS::Lambda::Permission").values()
+        if resource["Properties"]["FunctionName"] == arn
+    ]
+    open_to_all = {"FunctionName": arn, "Principal": "*"}
+    invoke = {"Action": "lambda:InvokeFunction", "InvokedViaFunctionUrl": True}
+    by_url = {"Action": "lambda:InvokeFunctionUrl", "FunctionUrlAuthType": "NONE"}
+    assert sorted(permissions, key=lambda found: found["Action"]) == [
+        {**open_to_all, **invoke},
+        {**open_to_all, **by_url},
+    ]
+
+
+def test_nobody_but_the_api_reaches_produce(template: Template) -> None:
+    assert len(of_type(template, "AWS::Lambda::Url")) == 2
+    assert len(of_type(template, "AWS::Lambda::Permission")) == 4
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_environment_name_is_a_setting_or_aws_own(full: Template, name: str) -> None:
+    known = {setting.metadata["env"] for setting in fields(Settings)}
+    known.add("AWS_LAMBDA_EXEC_WRAPPER")
+    assert set(function(full, name)["Environment"]["Variables"]) <= known
+
+
+def test_the_environment_of_each_function(template: Template, full: Template) -> None:
+    environments = {
+        name: function(template, name)["Environment"]["Variables"] for name in FUNCTIONS
+    }
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    common = {"SLUICE_STREAMS_TABLE", "SLUICE_TENANTS_TABLE", "SLUICE_VERSION"}
+    assert {environment["SLUICE_VERSION"] for environment in environments.values()} == {version}
+    assert set(environments["Produce"]) == common
+    assert set(environments["Api"]) == common | {"SLUICE_PRODUCE_FUNCTION"}
+    assert set(environments["Stream"]) == common | {"AWS_LAMBDA_EXEC_WRAPPER"}
+    wrapper = environments["Stream"]["AWS_LAMBDA_EXEC_WRAPPER"]
+    assert (ROOT / wrapper.removeprefix("/var/task/")).is_file()
+    models = function(full, "Stream")["Environment"]["Variables"]
+    assert models["SLUICE_OPENAI_BASE_URL"] == "https://models.example.com/v1"
+    assert models["SLUICE_BEDROCK_MODELS"] == "amazon.nova-lite-v1:0,us.amazon.nova-pro-v1:0"
+    assert flat(models["SLUICE_OPENAI_API_KEY_SECRET"]).endswith(":secret:sluice/openai")
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_logs_are_structured_and_end(template: Template, name: str) -> None:
+    logging = function(template, name)["LoggingConfig"]
+    assert logging["LogFormat"] == "JSON"
+    group = template["Resources"][logging["LogGroup"]["Ref"]]
+    assert group["Properties"]["RetentionInDays"] == 30
+
+
+def test_a_failed_produce_is_kept_for_two_weeks(template: Template) -> None:
+    [asynchronous] = of_type(template, "AWS::Lambda::EventInvokeConfig").values()
+    properties = asynchronous["Properties"]
+    assert properties["FunctionName"] == {"Ref": logical_id(template, "Produce")}
+    assert properties["MaximumRetryAttempts"] == 2
+    # The second retry comes 3 minutes after the start.
+    assert properties["MaximumEventAgeInSeconds"] > 180
+    destination = properties["DestinationConfig"]["OnFailure"]["Destination"]["Fn::GetAtt"][0]
+    queue = template["Resources"][destination]["Properties"]
+    assert queue == {"MessageRetentionPeriod": 14 * 24 * 3600, "SqsManagedSseEnabled": True}
+
+
+def test_outputs(template: Template) -> None:
+    assert set(template["Outputs"]) == {
+        "ApiUrl",
+        "StreamUrl",
+        "StreamsTableName",
+        "TenantsTableName",
+    }
+
+
+# What each function may do, whole: a grant that is added has to be added here too.
+TABLES = {
+    ("dynamodb:GetItem", "StreamsTable"),
+    ("dynamodb:PutItem", "StreamsTable"),
+    ("dynamodb:Query", "StreamsTable"),
+    ("dynamodb:UpdateItem", "StreamsTable"),
+    ("dynamodb:Query", "StreamsTable/index/by_tenant"),
+    ("dynamodb:GetItem", "TenantsTable"),
+    ("dynamodb:PutItem", "TenantsTable"),
+    ("dynamodb:Query", "TenantsTable"),
+}
+NOVA_LITE = "arn:{AWS::Partition}:bedrock:{AWS::Region}::foundation-model/amazon.nova-lite-v1:0"
+NOVA_PRO = "arn:{AWS::Partition}:bedrock:*::foundation-model/amazon.nova-pro-v1:0"
+PROFILE = (
+    "arn:{AWS::Partition}:bedrock:{AWS::Region}:{AWS::AccountId}"
+    ":inference-profile/us.amazon.nova-pro-v1:0"
+)
+SECRET = (
+    "arn:{AWS::Partition}:secretsmanager:{AWS::Region}:{AWS::AccountId}:secret:sluice/openai-??????"
+)
+MODELS = {
+    ("bedrock:InvokeModelWithResponseStream", NOVA_LITE),
+    ("bedrock:InvokeModelWithResponseStream", NOVA_PRO),
+    ("bedrock:InvokeModelWithResponseStream", PROFILE),
+    ("secretsmanager:GetSecretValue", SECRET),
+}
+FAILURES = {
+    ("sqs:GetQueueAttributes", "ProduceFailures"),
+    ("sqs:GetQueueUrl", "ProduceFailures"),
+    ("sqs:SendMessage", "ProduceFailures"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("Stream", MODELS),
+        ("Produce", MODELS | FAILURES),
+        ("Api", {("lambda:InvokeFunction", "Produce")}),
+    ],
+)
+def test_a_function_may_do_exactly_this(
+    full: Template, name: str, more: set[tuple[str, str]]
+) -> None:
+    role = function(full, name)["Role"]["Fn::GetAtt"][0]
+    logs = {("logs:CreateLogStream", f"{name}Logs"), ("logs:PutLogEvents", f"{name}Logs")}
+    assert set(grants(full, role)) == TABLES | logs | more
+
+
+def test_no_grant_has_a_wildcard_but_the_regions_of_an_inference_profile(full: Template) -> None:
+    for statement in statements(full):
+        if statement["Effect"] == "Deny":
+            continue
+        assert not [action for action in listed(statement["Action"]) if "*" in action]
+        for resource in map(flat, listed(statement.get("Resource", []))):
+            if "*" in resource:
+                assert resource == NOVA_PRO
+                [(operator, condition)] = statement["Condition"].items()
+                assert operator == "StringEquals"
+                assert flat(condition["bedrock:InferenceProfileArn"]) == PROFILE
+    for role in of_type(full, "AWS::IAM::Role").values():
+        assert "ManagedPolicyArns" not in role["Properties"]
+
+
+def test_models_are_granted_only_where_they_are_set(template: Template) -> None:
+    granted = {
+        action for statement in statements(template) for action in listed(statement["Action"])
+    }
+    assert not [action for action in granted if action.startswith(("bedrock", "secretsmanager"))]
+
+
+def statements(template: Template) -> Iterator[dict[str, Any]]:
+    for resource in template["Resources"].values():
+        properties = resource.get("Properties", {})
+        for key in ("PolicyDocument", "AssumeRolePolicyDocument"):
+            yield from properties.get(key, {}).get("Statement", [])
+        for inline in properties.get("Policies", []):
+            yield from inline["PolicyDocument"]["Statement"]
+
+
+def grants(template: Template, role: str) -> Iterator[tuple[str, str]]:
+    for policy in of_type(template, "AWS::IAM::Policy").values():
+        if policy["Properties"]["Roles"] != [{"Ref": role}]:
+            continue
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
+            for action in listed(statement["Action"]):
+                for resource in listed(statement["Resource"]):
+                    yield action, flat(resource)
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def flat(value: Any) -> str:
+    """An ARN as text: a resource by its name in the stack, a parameter in braces."""
+    match value:
+        case str():
+            return value
+        case {"Fn::GetAtt": [logical, "Arn"]}:
+            return str(logical)[:-8]
+        case {"Ref": name}:
+            return f"{{{name}}}"
+        case {"Fn::Join": [separator, parts]}:
+            return str(separator).join(map(flat, parts))
+    raise AssertionError(value)

@@ -1,0 +1,71 @@
+"""What may be chosen, and what a wrong choice is told."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from infra.config import Config, ContextError
+from tests.infra.conftest import ROOT
+
+
+def read(**changes: object) -> Config:
+    context = json.loads((ROOT / "cdk.json").read_text())["context"]
+    return Config.from_context({**context, **changes}.get)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("bedrockModels", {"a": 1}, "bedrockModels must be a list of Bedrock model"),
+        ("bedrockModels", 7, "not 7"),
+        ("bedrockModels", ["amazon.nova*"], "not 'amazon.nova*'"),
+        ("bedrockModels", [7], "not 7"),
+        ("apiMemoryMb", 64, "from 128 to 10240, not 64"),
+        ("apiMemoryMb", "many", "not 'many'"),
+        ("apiMemoryMb", True, "not True"),
+        ("streamMemoryMb", None, "streamMemoryMb must be"),
+        ("logRetentionDays", 31, "one of 1, 3, 7"),
+        ("disposable", "perhaps", "true or false"),
+        ("openaiBaseUrl", "models.example.com", "a URL or empty"),
+        ("openaiSecretName", "two words", "a secret's name or empty"),
+        ("openaiSecretName", "sluice/openai", "needs openaiBaseUrl"),
+        ("stackName", "", "a stack name"),
+    ],
+)
+def test_a_wrong_value_is_told_what_it_may_be(key: str, value: object, said: str) -> None:
+    with pytest.raises(ContextError) as wrong:
+        read(**{key: value})
+    assert said in str(wrong.value)
+    assert "\n" not in str(wrong.value)
+
+
+def test_the_command_line_makes_every_value_a_string() -> None:
+    config = read(
+        bedrockModels="amazon.nova-lite-v1:0, amazon.nova-pro-v1:0",
+        apiMemoryMb="512",
+        disposable="true",
+    )
+    assert config.bedrock_models == ("amazon.nova-lite-v1:0", "amazon.nova-pro-v1:0")
+    assert config.api_memory_mb == 512
+    assert config.disposable is True
+
+
+def test_a_wrong_value_ends_the_app_with_one_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "infra.app"],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "CDK_CONTEXT_JSON": '{"stackName": "Sluice", "disposable": 7}',
+            "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    said = [line for line in done.stderr.splitlines() if not line.startswith("b'!!")]
+    assert said == ["cdk.json or -c: disposable must be true or false, not 7"]

@@ -38,6 +38,10 @@ class Channel:
 
     def publish(self, record: Record) -> None:
         """Tell the followers here of a record that is durable."""
+        if self._recent and record.seq != self._recent[-1].seq + 1:
+            # Another producer, after one elsewhere: what is kept must have no gap.
+            self._recent.clear()
+            self._bytes = 0
         self._recent.append(record)
         self._bytes += _size(record)
         while self._bytes > RECENT_BYTES_MAX and len(self._recent) > 1:
@@ -46,10 +50,9 @@ class Channel:
 
     def since(self, after: int) -> tuple[Record, ...]:
         """The published records after `after`; none where the one that follows it is not kept."""
-        skip = after + 1 - self._recent[0].seq if self._recent else -1
-        if skip < 0:
+        if not self._recent or self._recent[0].seq > after + 1:
             return ()
-        return tuple(r for r in self._recent if r.seq > after)
+        return tuple(record for record in self._recent if record.seq > after)
 
     async def news(self, wait_s: float) -> None:
         """Return at the next `publish`, or after `wait_s` seconds."""

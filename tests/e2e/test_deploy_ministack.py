@@ -34,6 +34,7 @@ class Deployed:
     endpoint: str
     outputs: dict[str, str]
     said: str
+    environment: dict[str, str]
 
     def url(self, output: str) -> str:
         """Where the emulator answers for a function URL."""
@@ -94,6 +95,18 @@ def deployed(account: str, tmp_path_factory: pytest.TempPathFactory) -> Deployed
     if not deploy.CDK.exists():
         pytest.skip("the CDK command line is not installed: run scripts/install")
     home = tmp_path_factory.mktemp("cdk")
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
+        "AWS_ENDPOINT_URL": account,
+        "AWS_REGION": "us-east-1",
+        # The CDK remembers whose account a key is of: a key and a memory of our own.
+        "AWS_ACCESS_KEY_ID": "sluice-e2e",
+        "AWS_SECRET_ACCESS_KEY": "dummy",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "CDK_HOME": str(home),
+        "CDK_DISABLE_CLI_TELEMETRY": "true",
+    }
     done = subprocess.run(
         [
             *(sys.executable, "-m", "infra.deploy", "--output", str(home / "cdk.out")),
@@ -101,18 +114,7 @@ def deployed(account: str, tmp_path_factory: pytest.TempPathFactory) -> Deployed
             *("-c", "disposable=true", "-c", f"stackName={STACK}"),
         ],
         cwd=ROOT,
-        env={
-            **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
-            "AWS_ENDPOINT_URL": account,
-            "AWS_REGION": "us-east-1",
-            # The CDK remembers whose account a key is of: a key and a memory of our own.
-            "AWS_ACCESS_KEY_ID": "sluice-e2e",
-            "AWS_SECRET_ACCESS_KEY": "dummy",
-            "AWS_CONFIG_FILE": os.devnull,
-            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-            "CDK_HOME": str(home),
-            "CDK_DISABLE_CLI_TELEMETRY": "true",
-        },
+        env=environment,
         capture_output=True,
         text=True,
         check=False,
@@ -120,13 +122,49 @@ def deployed(account: str, tmp_path_factory: pytest.TempPathFactory) -> Deployed
     )
     assert done.returncode == 0, done.stdout + done.stderr
     outputs = json.loads((home / "outputs.json").read_text())[STACK]
-    return Deployed(endpoint=account, outputs=outputs, said=done.stdout)
+    return Deployed(account, outputs, done.stdout, environment)
 
 
 def test_the_api_answers_at_its_url(deployed: Deployed) -> None:
     answer = httpx.get(f"{deployed.url('ApiUrl')}/healthz", timeout=30)
     assert answer.status_code == 200, answer.text
     assert answer.json()["version"]
+
+
+def test_an_answer_is_started_produced_and_polled(deployed: Deployed) -> None:
+    """With a key that the command line has made, across all three grants: api, invoke, produce."""
+    made = subprocess.run(
+        [sys.executable, "-m", "local.cli", "key", "add", "acme", "--stack", STACK],
+        cwd=ROOT,
+        env=deployed.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert made.returncode == 0, made.stderr
+    headers = {"authorization": f"Bearer {made.stdout.split()[-1]}"}
+    with httpx.Client(base_url=deployed.url("ApiUrl"), headers=headers, timeout=60) as client:
+        body = {
+            "model": "demo?tokens=50&rate=100",
+            "messages": [{"role": "user", "content": "hello"}],
+        }
+        prefer = {"prefer": "respond-async"}
+        started = client.post("/v1/streams", json=body, headers=prefer)
+        assert started.status_code == 202, started.text
+        text, after = "", -1
+        for _ in range(30):
+            path = f"/v1/streams/{started.json()['id']}/chunks?after={after}&wait=2"
+            page = client.get(path).json()
+            text += "".join(chunk["text"] for chunk in page["chunks"])
+            after = page["next"]
+            if page["closed"]:
+                break
+        assert page["status"] == "completed", page
+        assert page["usage"]["output_tokens"] == 50
+        assert "`hello`" in text
+        (listed,) = client.get("/v1/streams").json()["streams"]
+        assert listed["id"] == started.json()["id"]
 
 
 @pytest.mark.parametrize("shape", schema.TABLES, ids=lambda shape: shape.name)

@@ -19,9 +19,7 @@ from shared.live import Live
 from shared.log import Log, unknown_stream
 from shared.middleware import stack
 from shared.models import Models, Provider
-from shared.models.bedrock import Bedrock
 from shared.models.demo import Demo
-from shared.models.openai import OpenAI
 from shared.producer import Producer
 from shared.records import StreamKey, is_stream_id
 from shared.settings import Settings
@@ -83,9 +81,14 @@ def dynamodb(settings: Settings, *, threads: int = 8) -> DynamoDB:
 def providers(settings: Settings) -> dict[str, Provider]:
     """The providers that the settings enable, by their prefix."""
     found: dict[str, Provider] = {"demo": Demo()}
+    # Who is not enabled is not imported either.
     if settings.openai_base_url:
+        from shared.models.openai import OpenAI
+
         found["openai"] = OpenAI(settings.openai_base_url, _openai_key(settings))
     if settings.bedrock_models:
+        from shared.models.bedrock import Bedrock
+
         models = frozenset(m.strip() for m in settings.bedrock_models.split(",") if m.strip())
         found["bedrock"] = Bedrock(
             models, region=settings.region, endpoint=settings.bedrock_endpoint or None

@@ -20,7 +20,7 @@ import boto3
 import httpx
 import pytest
 
-from infra import bundling, deploy
+from infra import deploy, package
 from shared import schema
 
 pytestmark = pytest.mark.e2e
@@ -61,7 +61,7 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("account")
     with (home / "log").open("wb") as log:
         emulator = subprocess.Popen(
-            [bundling.uv(), "run", "--frozen", "--script", str(ROOT / "tests/e2e/account.py")],
+            [package.uv(), "run", "--frozen", "--script", str(ROOT / "tests/e2e/account.py")],
             cwd=home,
             env={**os.environ, "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port)},
             stdout=log,

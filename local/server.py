@@ -1,0 +1,169 @@
+"""The local run: what is several functions on AWS, behind one port."""
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from types import FrameType
+
+import uvicorn
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from functions import api, stream
+from functions.produce import produce
+from functions.wiring import Services
+from local.errors import Failed
+from shared.dialects import native
+from shared.live import Channel, Live
+from shared.logs import logger
+from shared.records import StreamKey
+from shared.settings import Settings
+from shared.table import Store
+
+HOST = "127.0.0.1"
+#: The tenant of a local run, and its key.
+DEMO = "demo"
+#: How long requests may go on once we are told to stop.
+GRACE_S = 2
+
+
+@contextmanager
+def listening(port: int) -> Iterator[socket.socket]:
+    """The port, so that nobody else has it while the database starts. Raises `Failed`."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((HOST, port))
+            listener.listen()
+        except PermissionError:
+            raise Failed(f"port {port} is not ours to take; choose another with --port") from None
+        except OSError:
+            raise Failed(f"port {port} is taken; choose another with --port") from None
+        yield listener
+
+
+def run(
+    listener: socket.socket, settings: Settings, store: Store, ready: Callable[[], None]
+) -> None:
+    """Serve until SIGINT or SIGTERM, then close what is being produced as interrupted."""
+    # The functions' JSON lines are for machines; what went wrong is still said.
+    logger.setLevel("WARNING")
+    asyncio.run(_run(listener, settings, store, ready))
+
+
+async def _run(
+    listener: socket.socket, settings: Settings, store: Store, ready: Callable[[], None]
+) -> None:
+    producers = Producers()
+    services = replace(Services.on(store, settings), live=producers)
+    if not await services.tenants.add_key(DEMO, DEMO):
+        raise Failed(f"the key `{DEMO}` is another tenant's in this database")
+
+    async def launch(key: StreamKey) -> None:
+        producers.track(asyncio.create_task(produce(services, key)))
+
+    app = told(one_port(stream.build(services), api.build(services, launch)))
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        log_level="critical",
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    ready()
+    await _Server(config, producers).serve([listener])
+
+
+def one_port(streaming: ASGIApp, answering: ASGIApp) -> ASGIApp:
+    """Both apps as one: what streams goes to the first, all else to the second."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await (streaming if streams(scope) else answering)(scope, receive, send)
+
+    return app
+
+
+def streams(scope: Scope) -> bool:
+    if scope["method"] == "GET":
+        return str(scope["path"]).endswith("/events")
+    starts = scope["method"] == "POST" and scope["path"] == "/v1/streams"
+    return starts and not native.prefers_async(Headers(scope=scope))
+
+
+def told(app: ASGIApp) -> ASGIApp:
+    """The app, with a line for people on each request at its end."""
+
+    async def telling(scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.monotonic()
+        status = 0
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await app(scope, receive, noting)
+        finally:
+            took_ms = round((time.monotonic() - began) * 1000)
+            # As it was sent: decoded, a path may hold what steers a terminal.
+            path = scope["raw_path"][:200].decode("ascii", "backslashreplace")
+            print(f"{scope['method']} {path} {status or '-'} {took_ms} ms", flush=True)
+
+    return telling
+
+
+class Producers(Live):
+    """The channels of this process, and the tasks that produce in it, to be stopped with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def track(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    @contextmanager
+    def producing(self, key: StreamKey) -> Iterator[Channel]:
+        task = asyncio.current_task()
+        if task and task not in self._tasks:
+            self.track(task)
+        with super().producing(key) as channel:
+            yield channel
+
+    async def stop(self) -> None:
+        """Have every producer close its stream."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("a producer gave up", extra={"error": type(error).__name__})
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, producers: Producers) -> None:
+        super().__init__(config)
+        self._producers = producers
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        # Not uvicorn's own, which raises the signal again at the end: to be stopped is no failure.
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # First, so that the clients which are attached are still told how their streams ended.
+        await self._producers.stop()
+        await super().shutdown(sockets)
+        # Again, for what was started meanwhile.
+        await self._producers.stop()

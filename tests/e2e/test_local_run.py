@@ -1,0 +1,260 @@
+"""`sluice dev` and `sluice ask` as real processes."""
+
+import random
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from local import dynoxide
+from tests.e2e.local_run import (
+    HEADERS,
+    ROOT,
+    SLUICE,
+    LocalRun,
+    body,
+    cutting_proxy,
+    needs_dynoxide,
+    runs,
+)
+
+pytestmark = pytest.mark.e2e
+
+LONG = "demo?tokens=5000"
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[LocalRun]:
+    with LocalRun("--ephemeral") as run:
+        yield run
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[LocalRun]:
+    """A run whose data are in a file."""
+    with LocalRun("--db", str(tmp_path / "dev.db")) as run:
+        yield run
+
+
+def sluice(*arguments: str, **env: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [SLUICE, *arguments], capture_output=True, timeout=60, check=False, env=env or None
+    )
+
+
+def sluice_ask(*arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [SLUICE, "ask", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # What a buffer has read ahead, communicate() would lose.
+        bufsize=0,
+    )
+
+
+def commands(run: LocalRun) -> list[str]:
+    """What the ready text suggests to type."""
+    return re.findall(r"^  (\S.*)$", run.out(), re.MULTILINE)
+
+
+def test_what_is_printed_can_be_typed(run: LocalRun) -> None:
+    if not shutil.which("curl"):
+        pytest.skip("curl is not installed")
+    start, resume, ask = commands(run)
+    assert [start[:4], resume[:4]] == ["curl", "curl"]
+
+    def shell(command: str) -> str:
+        done = subprocess.run(
+            shlex.split(command), cwd=ROOT, capture_output=True, check=True, timeout=30
+        )
+        return done.stdout.decode()
+
+    with ThreadPoolExecutor() as pool:
+        streamed, asked = pool.map(shell, (start, ask))
+    found = re.search(r'"id":"([0-9a-v]{24})"', streamed)
+    assert found
+    assert asked == run.text(found[1])
+    rest = shell(resume.replace("ID", found[1]))
+    assert rest.startswith("retry: 1000\nid: 8\n")
+    assert streamed.endswith(rest.removeprefix("retry: 1000\n"))
+
+
+def test_both_apps_answer_at_one_address(run: LocalRun) -> None:
+    stream = run.begin("demo?tokens=10&rate=0")
+    events = run.client.get(f"/v1/streams/{stream}/events")
+    assert events.text.count("event: closed") == 1
+    assert run.client.get(f"/v1/streams/{stream}").json()["status"] == "completed"
+    assert run.client.get("/healthz").json()["status"] == "ok"
+    assert run.client.get("/v1/nowhere").status_code == 404
+    told = run.out().splitlines()
+    assert any(re.fullmatch(rf"GET /v1/streams/{stream}/events 200 \d+ ms", t) for t in told)
+    assert any(re.fullmatch(r"GET /v1/nowhere 404 \d+ ms", line) for line in told)
+    assert not any(line.startswith("{") for line in told)
+
+
+def test_ask_writes_exactly_the_answer(run: LocalRun) -> None:
+    done = sluice("ask", "Grüße 🌊", "--url", run.url, "--model", "demo?rate=0")
+    newest = run.newest()
+    assert done.returncode == 0
+    assert done.stdout.decode() == run.text(newest["id"])
+    assert "Grüße 🌊" in done.stdout.decode()
+    assert done.stderr == b""
+
+
+def test_ask_survives_cuts_at_any_byte(run: LocalRun) -> None:
+    # Cuts before the first byte, within the headers, then within events.
+    dice = random.Random(7)
+    limits = [0, 100, *(dice.randint(250, 2500) for _ in range(30))]
+    with cutting_proxy(run.port, iter(limits)) as url:
+        done = sluice("ask", "x", "--url", url, "--model", "demo?tokens=400&rate=200")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode() == run.text(run.newest()["id"])
+    assert b"The connection was lost; trying again." in done.stderr
+
+
+def test_ask_can_be_interrupted(run: LocalRun) -> None:
+    asking = sluice_ask("x", "--url", run.url, "--model", LONG)
+    assert asking.stdout
+    assert asking.stdout.read(1)
+    asking.send_signal(signal.SIGINT)
+    _, err = asking.communicate(timeout=10)
+    assert (asking.returncode, err) == (130, b"Cancelled.\n")
+    stream = run.newest()["id"]
+    run.client.get(f"/v1/streams/{stream}/events")
+    assert run.client.get(f"/v1/streams/{stream}").json()["status"] == "cancelled"
+
+
+def test_ask_tells_of_a_failure_in_one_line(run: LocalRun) -> None:
+    for arguments, said in (
+        (["--key", "wrong"], "The key is not known here."),
+        (["--model", "nonsense"], "There is no model 'nonsense' here. Providers: demo."),
+        (["--model", "demo?fail_after=0"], "The demo model failed, as it was asked to."),
+        (["--model", "demo?fail_after=20"], "The demo model failed, as it was asked to."),
+    ):
+        done = sluice("ask", "x", "--url", run.url, *arguments)
+        assert (done.returncode, done.stderr.decode()) == (1, f"sluice: {said}\n")
+
+
+def test_ask_into_a_pipe_that_closes(run: LocalRun) -> None:
+    command = f"{SLUICE} ask x --url {run.url} --model '{LONG}&rate=2000' | head -c 100"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, timeout=20, check=False)
+    assert len(done.stdout) == 100
+    assert done.stderr == b""
+
+
+def test_a_port_that_is_taken(run: LocalRun) -> None:
+    done = sluice("dev", "--port", str(run.port), "--ephemeral")
+    said = f"sluice: port {run.port} is taken; choose another with --port\n"
+    assert (done.returncode, done.stderr.decode()) == (1, said)
+
+
+def test_a_database_that_does_not_answer() -> None:
+    nobody = "http://127.0.0.1:9"
+    done = sluice("dev", "--port", "0", SLUICE_DYNAMODB_ENDPOINT=nobody, PATH="/usr/bin:/bin")
+    assert done.returncode == 1
+    said = f"sluice: no DynamoDB answers at {nobody} (EndpointConnectionError)\n"
+    assert done.stderr.decode() == said
+
+
+def test_an_endpoint_of_ones_own(tmp_path: Path) -> None:
+    needs_dynoxide()
+    with (
+        dynoxide.dynoxide(tmp_path / "other.db") as endpoint,
+        LocalRun(env={"SLUICE_DYNAMODB_ENDPOINT": endpoint}) as run,
+    ):
+        assert run.children() == []
+        assert f"The data is in the database at {endpoint}." in run.out()
+        stream = run.begin("demo?tokens=10&rate=0")
+        assert run.client.get(f"/v1/streams/{stream}/events").status_code == 200
+        assert run.stop() == 0
+        # The tables are there now; a second run takes them as they are.
+        run.start()
+        assert run.newest()["id"] == stream
+
+
+def test_ctrl_c_ends_running_streams_and_leaves_nothing(kept: LocalRun) -> None:
+    done = kept.begin("demo?tokens=10&rate=0")
+    before = kept.client.get(f"/v1/streams/{done}/events").text
+    asking = sluice_ask("x", "--url", kept.url, "--model", LONG)
+    launched = kept.begin(LONG)
+    assert asking.stdout
+    assert asking.stdout.read(1)
+    started = kept.children()
+    assert len(started) == 1
+    began = time.monotonic()
+    assert kept.stop(signal.SIGINT) == 0
+    assert time.monotonic() - began < 5
+    assert not any(runs(pid) for pid in started)
+    assert kept.err() == ""
+    # Who was attached was told before the connection ended.
+    _, err = asking.communicate(timeout=10)
+    assert b"was shut down" in err
+    assert asking.returncode == 1
+
+    kept.start()
+    assert kept.client.get(f"/v1/streams/{done}/events").text == before
+    held = next(s for s in kept.client.get("/v1/streams").json()["streams"] if s["id"] > launched)
+    for stream in (held["id"], launched):
+        summary = kept.client.get(f"/v1/streams/{stream}").json()
+        assert summary["status"] == "failed"
+        assert summary["error"]["type"] == "urn:sluice:problem:interrupted"
+    assert kept.stop(signal.SIGTERM) == 0
+
+
+def test_a_second_run_on_one_file_is_refused(kept: LocalRun, tmp_path: Path) -> None:
+    db = str(tmp_path / "dev.db")
+    done = sluice("dev", "--port", "0", "--db", db)
+    said = f"sluice: {db} is in use by another run; stop that, or take another file by --db\n"
+    assert (done.returncode, done.stderr.decode()) == (1, said)
+
+
+def test_a_key_for_another_tenant(kept: LocalRun, tmp_path: Path) -> None:
+    db = str(tmp_path / "dev.db")
+    ours = kept.begin("demo?tokens=1")
+    # While the server runs, and while it does not.
+    added = [sluice("key", "add", "acme", "--db", db)]
+    assert kept.stop() == 0
+    added.append(sluice("key", "add", "acme", "--db", db))
+    taken = sluice("key", "add", "other", "--db", db, "--key", added[0].stdout.decode().strip())
+    assert taken.stderr == b"sluice: this key is another tenant's already\n"
+    kept.start()
+    for done in added:
+        key = done.stdout.decode().strip()
+        assert key.startswith("sk_")
+        headers = {"Authorization": f"Bearer {key}"}
+        assert kept.client.get("/v1/streams", headers=headers).json()["streams"] == []
+        assert kept.client.get(f"/v1/streams/{ours}", headers=headers).status_code == 404
+
+
+def test_a_killed_server_costs_no_text_that_was_seen(kept: LocalRun) -> None:
+    asking = sluice_ask("x", "--url", kept.url, "--model", LONG)
+    assert asking.stdout
+    seen = asking.stdout.read(40)
+    stream = kept.newest()["id"]
+    [database] = kept.children()
+    kept.kill()
+    give_up = time.monotonic() + 2
+    while runs(database):
+        assert time.monotonic() < give_up, "dynoxide outlived its parent"
+        time.sleep(0.02)
+    kept.start()
+    # The stream is silent for as long as its producer may still live, then it is given up.
+    out, err = asking.communicate(timeout=25)
+    assert asking.returncode == 1
+    assert err.decode().splitlines()[-1] == (
+        "sluice: The producer of this stream died; its text so far is kept"
+    )
+    assert (seen + out).decode() == kept.text(stream)
+    events = httpx.get(f"{kept.url}/v1/streams/{stream}/events", headers=HEADERS)
+    assert events.text.count("event: closed") == 1
+    # A repeated start goes on to another stream: the server is well again.
+    again = kept.client.post("/v1/streams", json=body("demo?tokens=5&rate=0"))
+    assert '"status":"completed"' in again.text

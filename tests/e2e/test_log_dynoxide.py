@@ -1,0 +1,272 @@
+"""One contract for our model of the store and for DynamoDB's protocol; and the log between real
+processes on a real database.
+"""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from shared.errors import Unavailable
+from shared.log import Log, closing
+from shared.records import FinishReason, Item, Kind, Record, Status, StreamKey
+from shared.schema import STREAMS, TENANTS
+from shared.starting import cancel
+from shared.table import Conflict, DynamoDB, Put, Store, Update
+from tests.e2e import dynoxide
+from tests.model_store import ModelStore
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).resolve().parents[2]
+BODY = {"model": "demo"}
+CLOSING = closing(Status.COMPLETED, FinishReason.STOP)
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    with dynoxide.database() as address:
+        yield address
+
+
+@pytest.fixture
+def real(endpoint: str) -> Iterator[DynamoDB]:
+    with dynoxide.store(endpoint) as made:
+        yield made
+
+
+@pytest.fixture(params=["model", "dynoxide"])
+def store(request: pytest.FixtureRequest) -> Store:
+    return ModelStore() if request.param == "model" else request.getfixturevalue("real")
+
+
+@pytest.fixture
+def pk(request: pytest.FixtureRequest) -> str:
+    """A partition of the test's own."""
+    return f"tenant#{request.node.name}"
+
+
+def item(pk: str, seq: int, **more: str | int) -> Item:
+    return {"pk": pk, "seq": seq, **more}
+
+
+# The contract
+
+
+async def test_an_item_is_written_once_and_its_holder_told(store: Store, pk: str) -> None:
+    first, second = item(pk, 1, text="first 東京 \0"), item(pk, 1, text="second", at=2**53)
+    assert await store.put(Put(STREAMS, first)) is None
+    assert await store.put(Put(STREAMS, second)) == first
+    assert await store.get(STREAMS, item(pk, 1)) == first
+    assert await store.get(STREAMS, item(pk, 2)) is None
+
+
+async def test_a_transaction_is_all_or_nothing_and_tells_every_holder(
+    store: Store, pk: str
+) -> None:
+    held = item(pk, 1, text="held")
+    await store.put(Put(STREAMS, held))
+    conflict = await store.transact(
+        [
+            Put(STREAMS, item(pk, 2)),
+            Put(STREAMS, item(pk, 1, text="other")),
+            Update(STREAMS, item(pk, 9), {"text": "nothing to change"}),
+        ],
+        f"{pk}-a"[-36:],
+    )
+    assert conflict == Conflict((None, held, {}))
+    assert await store.get(STREAMS, item(pk, 2)) is None
+    assert await store.get(STREAMS, item(pk, 9)) is None
+
+
+async def test_a_transaction_changes_what_is_there_and_keeps_the_rest(
+    store: Store, pk: str
+) -> None:
+    await store.put(Put(STREAMS, item(pk, -1, status="open", at=1)))
+    claim: Item = {"pk": pk, "what": "claim"}
+    writes = [
+        Put(STREAMS, item(pk, 1)),
+        Update(STREAMS, item(pk, -1), {"status": "failed", "error": "{}"}),
+        Put(TENANTS, claim),
+    ]
+    assert await store.transact(writes, f"{pk}-b"[-36:]) is None
+    assert await store.get(STREAMS, item(pk, -1)) == item(pk, -1, status="failed", at=1, error="{}")
+    assert await store.get(TENANTS, claim) == claim
+
+
+async def test_a_transaction_asked_twice_with_one_token_is_one(store: Store, pk: str) -> None:
+    writes = [Put(STREAMS, item(pk, 1)), Put(STREAMS, item(pk, 2))]
+    assert await store.transact(writes, f"{pk}-c"[-36:]) is None
+    assert await store.transact(writes, f"{pk}-c"[-36:]) is None
+    assert await store.transact(writes, f"{pk}-d"[-36:]) == Conflict((item(pk, 1), item(pk, 2)))
+
+
+async def test_a_refused_transaction_may_be_asked_again(store: Store, pk: str) -> None:
+    update = Update(STREAMS, item(pk, -1), {"status": "failed"})
+    writes = [Put(STREAMS, item(pk, 1)), update]
+    assert await store.transact(writes, f"{pk}-e"[-36:]) == Conflict((None, {}))
+    await store.put(Put(STREAMS, item(pk, -1)))
+    assert await store.transact(writes, f"{pk}-e"[-36:]) is None
+
+
+@pytest.mark.parametrize("consistent", [True, False])
+async def test_a_partition_is_read_in_order(store: Store, pk: str, consistent: bool) -> None:
+    seqs = [10, 2, -1, 0, 9]
+    for seq in seqs:
+        await store.put(Put(STREAMS, item(pk, seq)))
+    await store.put(Put(STREAMS, item(f"{pk}#other", 3)))
+
+    async def read(start: int | None, limit: int, *, newest_first: bool = False) -> list[object]:
+        found = await store.query(
+            STREAMS,
+            pk,
+            start=start,
+            limit=limit,
+            newest_first=newest_first,
+            consistent=consistent,
+        )
+        return [found_item["seq"] for found_item in found]
+
+    assert await read(None, 100) == [-1, 0, 2, 9, 10]
+    assert await read(2, 2) == [2, 9]
+    assert await read(3, 100) == [9, 10]
+    assert await read(11, 100) == []
+    assert await read(None, 1, newest_first=True) == [10]
+    assert await read(9, 100, newest_first=True) == [2, 0, -1]
+
+
+async def test_an_index_lists_what_has_its_attributes_and_shows_what_it_holds(
+    store: Store, pk: str
+) -> None:
+    for stream in ("b", "a", "c"):
+        summary = item(f"{pk}#{stream}", -1, tenant=pk, stream=stream, status="open", private="x")
+        await store.put(Put(STREAMS, summary))
+        await store.put(Put(STREAMS, item(f"{pk}#{stream}", 0)))
+
+    async def names(start: str | None, limit: int) -> list[object]:
+        found = await store.query(
+            STREAMS,
+            pk,
+            index=STREAMS.indexes[0],
+            start=start,
+            limit=limit,
+            newest_first=True,
+        )
+        assert all("private" not in found_item for found_item in found)
+        return [(found_item["stream"], found_item["status"]) for found_item in found]
+
+    assert await names(None, 2) == [("c", "open"), ("b", "open")]
+    assert await names("b", 2) == [("a", "open")]
+
+
+async def test_of_writers_at_the_same_time_one_has_the_slot(store: Store, pk: str) -> None:
+    offers = [item(pk, 1, by=str(n)) for n in range(20)]
+    holders = await asyncio.gather(*(store.put(Put(STREAMS, offer)) for offer in offers))
+    winner = await store.get(STREAMS, item(pk, 1))
+    assert winner == offers[holders.index(None)]
+    assert [holder for holder in holders if holder] == [winner] * 19
+
+
+async def test_of_transactions_at_the_same_time_one_happens(store: Store, pk: str) -> None:
+    await store.put(Put(STREAMS, item(pk, -1)))
+
+    async def close(n: int) -> Conflict | None:
+        by = item(pk, 1, by=str(n))
+        writes = [Put(STREAMS, by), Update(STREAMS, item(pk, -1), {"by": str(n)})]
+        return await store.transact(writes, f"{n:02}{pk}"[:36])
+
+    conflicts = await asyncio.gather(*(close(n) for n in range(8)))
+    winner = await store.get(STREAMS, item(pk, 1))
+    assert winner == item(pk, 1, by=str(conflicts.index(None)))
+    assert await store.get(STREAMS, item(pk, -1)) == item(pk, -1, by=winner["by"])
+    assert [c for c in conflicts if c] == [Conflict((winner, None))] * 7
+
+
+# Replies that are lost on the way
+
+
+@pytest.fixture
+async def lossy(endpoint: str) -> AsyncIterator[tuple[DynamoDB, dynoxide.Proxy]]:
+    async with dynoxide.proxy(endpoint) as proxy:
+        with dynoxide.store(proxy.url) as made:
+            yield made, proxy
+
+
+async def test_a_put_whose_replies_are_lost_is_known_as_ones_own(
+    lossy: tuple[DynamoDB, dynoxide.Proxy],
+) -> None:
+    made, proxy = lossy
+    log = Log(made)
+    key, opened = await begin(log)
+    record = replace(opened, seq=1, kind=Kind.TEXT, text="once")
+    proxy.lose = 3
+    with pytest.raises(Unavailable):
+        await log.append(key, record)
+    assert len(proxy.lost) == 3
+    assert await log.append(key, record) == record
+    proxy.lose = 1
+    record = replace(record, seq=2)
+    assert await log.append(key, record) == record
+    assert [r.seq for r in (await log.read(key)).records] == [0, 1, 2]
+
+
+async def test_a_closing_whose_replies_are_lost_is_asked_again_with_its_token(
+    lossy: tuple[DynamoDB, dynoxide.Proxy],
+) -> None:
+    made, proxy = lossy
+    log = Log(made)
+    key, opened = await begin(log)
+    closed = replace(opened, seq=1, kind=Kind.CLOSED, body=CLOSING)
+    proxy.lose = 4
+    with pytest.raises(Unavailable):
+        await log.close(key, closed)
+    assert await log.close(key, closed) == closed
+    asked = [*proxy.lost, *proxy.passed]
+    tokens = {t for r in asked for t in re.findall(rb'"ClientRequestToken": ?"(.*?)"', r)}
+    assert f"{closed.by}-1".encode() in tokens
+    assert len(tokens) == 2  # the opening's, and this one
+    assert (await log.summary(key)).last_seq == 1
+
+
+# Real processes
+
+
+async def begin(log: Log) -> tuple[StreamKey, Record]:
+    key = log.new_key("tenant")
+    opened = Record(0, Kind.OPENED, 1, log.now_ms(), log.new_writer(), body=BODY)
+    assert await log.open(key, opened) is None
+    return key, opened
+
+
+@contextmanager
+def worker(endpoint: str, role: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """A process of its own that does one of `tests.e2e.writers`, and says a word when it can."""
+    command = [sys.executable, "-m", "tests.e2e.writers", endpoint, role, *map(str, arguments)]
+    process = subprocess.Popen(
+        command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def hear(process: subprocess.Popen[str]) -> str:
+    assert process.stdout
+    return process.stdout.readline().strip()
+
+
+def tell(process: subprocess.Popen[str]) -> None:
+    assert process.stdin
+    process.stdin.write("go\n")
+    process.stdin.flush()

@@ -1,0 +1,155 @@
+"""The command line: what it takes, and one line for what it does not."""
+
+import io
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from local import ask, cli, keys, server
+from local.errors import Failed
+
+
+def run(*arguments: str) -> int:
+    """The exit code, as the shell sees it."""
+    try:
+        return cli.main(arguments)
+    except SystemExit as exit_:
+        return int(exit_.code or 0)
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--help") == 0
+    said = capsys.readouterr().out
+    assert all(f"    {command} " in said for command in ("dev", "ask", "key"))
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--version") == 0
+    assert re.fullmatch(r"sluice \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "COMMAND"),
+        (["key"], "COMMAND"),
+        (["dev", "--port", "65536"], "a port is a number from 0 to 65535"),
+        (["dev", "--port", "-1"], "--port"),
+        (["dev", "--ephemeral", "--db", "x"], "not allowed with"),
+        (["ask"], "prompt"),
+        (["ask", "x", "--max-tokens", "0"], "a whole number above 0 is needed"),
+        (["ask", "x", "--patience", "soon"], "a whole number above 0 is needed"),
+        (["ask", "x", "--url", "127.0.0.1:8787"], "an address like https://example.com is needed"),
+        (["key", "add", "x", "--db", "x", "--stack", "y"], "not allowed with"),
+    ],
+)
+def test_misuse_is_code_2(
+    arguments: Sequence[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["key", "add", "Acme Inc"], "a tenant's name has 1 to 63 of a-z"),
+        (["key", "add", "acme", "--key", "short"], "a key has 16 to 200 printable ASCII"),
+        (["key", "add", "acme", "--key", "one two three four"], "and no space"),
+        (["key", "add", "acme", "--profile", "work"], "go with --stack"),
+        (["ask", "x", "--key", "schlüssel"], "a key has printable ASCII characters only"),
+    ],
+)
+def test_what_no_parser_finds_is_code_1_and_one_line(
+    arguments: Sequence[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("sluice: ")
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    with server.listening(0) as listener:
+        port = listener.getsockname()[1]
+        assert run("dev", "--port", str(port)) == 1
+    said = capsys.readouterr().err
+    assert said == f"sluice: port {port} is taken; choose another with --port\n"
+
+
+def test_no_key_that_everybody_knows_on_aws(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SLUICE_DYNAMODB_ENDPOINT", "https://dynamodb.eu-west-1.amazonaws.com")
+    assert run("dev", "--port", "0") == 1
+    assert "everybody knows" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"), [(Failed("no"), 1), (KeyboardInterrupt(), 130)], ids=["failed", "ctrl-c"]
+)
+def test_a_command_that_does_not_end_well(
+    raised: BaseException, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def command(_: Any) -> int:
+        raise raised
+
+    monkeypatch.setattr(cli, "_dev", command)
+    assert run("dev") == code
+
+
+def test_ask_sends_what_it_was_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def fake(answer: ask.Answer, *_: Any) -> int:
+        client: httpx.Client = answer._client
+        asked.update(url=str(client.base_url), key=client.headers["authorization"])
+        asked.update(body=answer._body, patience=answer._patience_s)
+        answer._note("a note")
+        return 0
+
+    monkeypatch.setattr(ask, "ask", fake)
+    monkeypatch.setattr("sys.stdin", io.StringIO("from a pipe\n"))
+    options = ["--url", "https://x.test/base", "--key", "k", "--model", "m", "--max-tokens", "5"]
+    assert run("ask", "-", *options, "--patience", "7", "--quiet") == 0
+    assert asked == {
+        "url": "https://x.test/base/",
+        "key": "Bearer k",
+        "body": {
+            "model": "m",
+            "messages": [{"role": "user", "content": "from a pipe\n"}],
+            "max_tokens": 5,
+        },
+        "patience": 7,
+    }
+    assert capsys.readouterr().err == ""
+    assert run("ask", "aloud") == 0
+    assert capsys.readouterr().err == "a note\n"
+
+
+def test_a_new_key_is_printed_once_and_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    added: list[Any] = []
+    monkeypatch.setattr(keys, "add_locally", lambda *given: added.append(given))
+    assert run("key", "add", "acme", "--db", "some.db") == 0
+    said = capsys.readouterr()
+    assert re.fullmatch(r"sk_[\w-]{43}\n", said.out)
+    assert "acme" in said.err
+    [(tenant, key, _, db)] = added
+    assert (tenant, key, db) == ("acme", said.out.strip(), Path("some.db"))
+    assert run("key", "add", "acme") == 0
+    assert capsys.readouterr().out.strip() != key
+
+
+def test_the_body_of_the_printed_command_is_valid() -> None:
+    assert json.loads(cli.BODY)["model"] == "demo"
+    assert "'" not in cli.BODY

@@ -1,0 +1,128 @@
+"""One port for two apps, and producers that stop with their process."""
+
+import asyncio
+import socket
+
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from local.errors import Failed
+from local.server import Producers, listening, one_port, streams, told
+from shared.records import StreamKey
+
+KEY = StreamKey("demo", "0123456789abcdefghijklmn")
+
+
+def scope(method: str, path: str, **headers: str) -> Scope:
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    return {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "headers": raw,
+    }
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        (scope("POST", "/v1/streams"), True),
+        (scope("POST", "/v1/streams", prefer="return=minimal"), True),
+        (scope("POST", "/v1/streams", prefer="respond-async"), False),
+        (scope("POST", "/v1/streams", prefer="wait=5, Respond-Async; x=1"), False),
+        (scope("GET", "/v1/streams"), False),
+        (scope("GET", "/v1/streams/x/events"), True),
+        (scope("GET", "/v1/streams/x/chunks"), False),
+        (scope("GET", "/v1/streams/x"), False),
+        (scope("POST", "/v1/streams/x/cancel"), False),
+        (scope("DELETE", "/v1/streams/x"), False),
+        (scope("GET", "/healthz"), False),
+    ],
+)
+async def test_which_app_serves(request_: Scope, expected: bool) -> None:
+    served: list[str] = []
+
+    async def first(scope: Scope, receive: Receive, send: Send) -> None:
+        served.append("stream")
+
+    async def second(scope: Scope, receive: Receive, send: Send) -> None:
+        served.append("api")
+
+    await one_port(first, second)(request_, _receive, _send)
+    assert served == ["stream" if expected else "api"]
+    assert streams(request_) is expected
+
+
+async def test_a_request_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 404, "headers": []})
+
+    await told(app)(scope("GET", "/v1/x%1b[2J"), _receive, _send)
+    line = capsys.readouterr().out
+    assert line.startswith("GET /v1/x%1b[2J 404 ")
+    assert line.endswith(" ms\n")
+
+
+async def test_a_request_that_raised_is_told_too(capsys: pytest.CaptureFixture[str]) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await told(app)(scope("GET", "/"), _receive, _send)
+    assert capsys.readouterr().out.startswith("GET / - ")
+
+
+async def test_stopping_waits_for_every_producer_to_close_its_stream() -> None:
+    producers = Producers()
+    closed: list[str] = []
+
+    async def produce(name: str) -> None:
+        with producers.producing(KEY):
+            try:
+                await asyncio.sleep(60)
+            finally:
+                await asyncio.sleep(0.01)
+                closed.append(name)
+
+    of_a_request = asyncio.create_task(produce("held by a request"))
+    producers.track(asyncio.create_task(produce("launched")))
+    await asyncio.sleep(0)
+    await producers.stop()
+    assert sorted(closed) == ["held by a request", "launched"]
+    assert of_a_request.cancelled()
+    await producers.stop()
+
+
+async def test_a_producer_that_gave_up_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    async def produce() -> None:
+        raise RuntimeError("a prompt")
+
+    producers = Producers()
+    producers.track(asyncio.create_task(produce()))
+    await asyncio.sleep(0.01)
+    [said] = caplog.records
+    assert said.getMessage() == "a producer gave up"
+    assert vars(said)["error"] == "RuntimeError"
+
+
+def test_a_port_that_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(Failed, match=f"port {port} is taken; choose another with --port"):
+            listening(port).__enter__()
+
+
+def test_two_runs_that_start_at_once_do_not_share_a_port() -> None:
+    with listening(0) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(Failed, match="is taken"):
+            listening(port).__enter__()
+
+
+async def _receive() -> dict[str, str]:
+    return {"type": "http.disconnect"}
+
+
+async def _send(message: object) -> None:
+    pass

@@ -19,7 +19,7 @@ from aws_cdk import aws_lambda_destinations as destinations
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sqs as sqs
 
-from infra import bundling
+from infra import bundling, package
 from infra.config import Config
 
 # What a cross-region inference profile's id begins with; the rest is the model's id.
@@ -48,7 +48,7 @@ class Compute:
             timeout=LONGEST,
             memory_mb=self._config.stream_memory_mb,
             # Lambda's own Python runtime cannot stream: this starts the loop that can.
-            environment={"AWS_LAMBDA_EXEC_WRAPPER": f"/var/task/{bundling.WRAPPER}"},
+            environment={"AWS_LAMBDA_EXEC_WRAPPER": f"/var/task/{package.WRAPPER}"},
         )
         self._allow_models(function)
         self._open_url("StreamUrl", function, lambda_.InvokeMode.RESPONSE_STREAM)
@@ -220,5 +220,5 @@ def _allow(function: lambda_.Function, actions: Sequence[str], resources: Sequen
 
 
 def _version() -> str:
-    project = tomllib.loads((bundling.ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((package.ROOT / "pyproject.toml").read_text())["project"]
     return str(project["version"])

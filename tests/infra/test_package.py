@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from aws_cdk import FileSystem
 
-from infra import bundling
+from infra import package as packaging
 from tests.infra.conftest import ROOT
 
 # How a file for CPython 3.13 begins, and the flag for "never compare it with its source".
@@ -22,12 +22,12 @@ UNCHECKED_HASH = (1).to_bytes(4, "little")
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("package")
-    bundling.bundle(folder)
+    packaging.bundle(folder)
     return folder
 
 
 def test_it_is_the_same_in_another_folder(package: Path, tmp_path: Path) -> None:
-    bundling.bundle(tmp_path)
+    packaging.bundle(tmp_path)
     assert FileSystem.fingerprint(str(tmp_path)) == FileSystem.fingerprint(str(package))
 
 
@@ -51,7 +51,7 @@ def test_it_holds_what_a_function_needs_and_nothing_of_the_groups(package: Path)
 def test_it_holds_our_sources_but_not_what_only_the_checkout_needs(package: Path) -> None:
     ours = {
         str(path.relative_to(ROOT))
-        for name in bundling.SOURCES
+        for name in packaging.SOURCES
         for path in (ROOT / name).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
@@ -75,9 +75,9 @@ def test_every_source_is_compiled_for_the_python_of_the_functions(package: Path)
 
 
 def test_modes_suit_another_user(package: Path) -> None:
-    assert os.access(package / bundling.WRAPPER, os.X_OK)
+    assert os.access(package / packaging.WRAPPER, os.X_OK)
     for path in package.rglob("*"):
-        executable = path.is_dir() or path == package / bundling.WRAPPER
+        executable = path.is_dir() or path == package / packaging.WRAPPER
         assert executable or path.stat().st_mode & 0o777 in (0o644, 0o755), path
         assert path.stat().st_mode & 0o044 == 0o044, path
 
@@ -93,7 +93,7 @@ import sys
 sys.path.insert(0, {str(package)!r})
 import aws_lambda_powertools, boto3, botocore, httpx, mangum, starlette.applications
 assert botocore.__file__.startswith({str(package)!r})
-for service in {sorted(bundling.SERVICES)!r}:
+for service in {sorted(packaging.SERVICES)!r}:
     client = boto3.client(service, region_name="eu-west-1",
                           aws_access_key_id="x", aws_secret_access_key="x")
     assert client.meta.endpoint_url.startswith("https://"), service
@@ -109,13 +109,13 @@ boto3.client("dynamodb", region_name="eu-west-1").get_paginator("query")
 
 
 def test_a_missing_wrapper_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundling, "_install", lambda folder: None)
-    monkeypatch.setattr(bundling, "WRAPPER", "shared/runtime/nowhere")
-    with pytest.raises(bundling.BundlingError, match="nowhere is missing or not executable"):
-        bundling.bundle(tmp_path)
+    monkeypatch.setattr(packaging, "_install", lambda folder: None)
+    monkeypatch.setattr(packaging, "WRAPPER", "shared/runtime/nowhere")
+    with pytest.raises(packaging.PackageError, match="nowhere is missing or not executable"):
+        packaging.bundle(tmp_path)
 
 
 def test_a_missing_tool_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundling, "uv", lambda: "no-such-tool")
-    with pytest.raises(bundling.BundlingError, match="no-such-tool is not installed"):
-        bundling.bundle(tmp_path)
+    monkeypatch.setattr(packaging, "uv", lambda: "no-such-tool")
+    with pytest.raises(packaging.PackageError, match="no-such-tool is not installed"):
+        packaging.bundle(tmp_path)

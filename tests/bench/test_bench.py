@@ -1,0 +1,156 @@
+"""The bench runs, and its rows are sane. How long anything takes is not a test's to judge."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.__main__ import SECTIONS, main
+from bench.counting import Counting, item_bytes
+from bench.model import stamps
+from bench.parts import ROOT
+from bench.rows import Row, percentile, render
+from local import dynoxide
+from local.errors import Failed
+from shared.log import Log
+from shared.records import Item, Kind, Record
+from shared.schema import STREAMS
+from shared.table import Put
+from tests.model_store import ModelStore
+
+Found = dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Found:
+    """One quick run of everything: its rows by what they measure and what they compare with."""
+    try:
+        dynoxide.find()
+    except Failed:
+        pytest.skip("this machine has no dynoxide")
+    file = tmp_path_factory.mktemp("bench") / "rows.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "--quick", "--json", str(file)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    found = json.loads(file.read_text())["rows"]
+    assert all(row["what"] in done.stdout for row in found)
+    return {f"{row['section']}: {row['what']} | {row['peer']}": row for row in found}
+
+
+def only(rows: Found, start: str) -> dict[str, Any]:
+    [row] = [row for name, row in rows.items() if name.startswith(start)]
+    return row
+
+
+@pytest.mark.e2e
+def test_every_section_has_rows_and_every_row_is_a_number(rows: Found) -> None:
+    assert {row["section"] for row in rows.values()} == set(SECTIONS)
+    for row in rows.values():
+        assert math.isfinite(row["value"])
+        assert row["value"] >= 0
+        assert (row["peer_value"] is None) == (row["peer"] == "")
+    for section in ("relay", "cpu", "cold"):
+        assert all(r["ratio"] > 0 for r in rows.values() if r["section"] == section)
+
+
+@pytest.mark.e2e
+def test_pacing_makes_fewer_chunks_and_fewer_writes(rows: Found) -> None:
+    assert only(rows, "relay: 50 tokens/s, default pacing: chunks")["ratio"] < 1
+    assert only(rows, "cost: an answer: writes")["ratio"] < 1
+    assert only(rows, "cost: … of the answers: writes alone")["ratio"] < 1
+
+
+@pytest.mark.e2e
+def test_a_write_a_token_is_counted_as_such(rows: Found) -> None:
+    # 60 tokens, and five units each for the two transactions around them; tokens that come while
+    # a write is under way share the next one.
+    assert 40 <= only(rows, "cost: an answer: writes")["peer_value"] <= 70
+
+
+@pytest.mark.e2e
+def test_who_sits_beside_the_producer_reads_nothing(rows: Found) -> None:
+    assert only(rows, "followers: 5 beside the producer: reads")["value"] == 0
+    assert only(rows, "followers: 5 in another process: reads")["value"] > 0
+    # Nothing but the lookup of the tenant's key.
+    assert only(rows, "cost: an answer: reads")["value"] == 1
+
+
+@pytest.mark.e2e
+def test_polls_are_counted(rows: Found) -> None:
+    requests = only(rows, "cost: a client that polls: requests")["value"]
+    reads = only(rows, "cost: a client that polls: reads")["value"]
+    assert requests >= 2
+    assert reads >= requests / 2
+
+
+def test_an_unknown_section_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["nothing"])
+    assert "relay, cpu, cold, cost, followers" in capsys.readouterr().err
+
+
+def test_a_row_without_a_peer_has_no_ratio() -> None:
+    assert Row("s", "w", 1, "ms").ratio is None
+    assert Row("s", "w", 1, "ms", "p", 0).ratio is None
+    table = render([Row("s", "w", 1234.5, "ms", "p", 100), Row("s", "v", 0.01234, "ms")])
+    assert "1,234" in table
+    assert "12.3×" in table
+    assert "0.0123" in table
+
+
+def test_a_percentile_was_measured() -> None:
+    values = [float(n) for n in range(1, 101)]
+    assert (percentile(values, 50), percentile(values, 99)) == (50, 99)
+    assert percentile([7.0], 99) == 7
+
+
+def test_stamps_are_found_between_other_text() -> None:
+    assert stamps("@1234567;word @ 12; @2345678;") == [1234567, 2345678]
+
+
+def test_sizes_are_dynamodbs() -> None:
+    assert item_bytes({"pk": "ä"}) == 2 + 2
+    assert item_bytes({"n": 12345}) == 1 + 4
+
+
+async def test_units_follow_dynamodbs_rules() -> None:
+    store = Counting(ModelStore())
+    log = Log(store)
+    key = log.new_key("tenant")
+    opened = Record(0, Kind.OPENED, 1, log.now_ms(), log.new_writer(), body={"model": "demo"})
+    await log.open(key, opened)
+    assert store.counts.wru == 2 + 2 + 1  # the record, the summary, the summary in its index
+    long = Record(1, Kind.TEXT, 1, log.now_ms(), opened.by, text="x" * 1024)
+    await log.append(key, long)
+    assert store.counts.wru == 5 + 2
+    await log.read(key)
+    assert store.counts.rru == 0.5
+    await store.get(STREAMS, {"pk": "nobody", "seq": 0})
+    assert store.counts.rru == 0.5 + 1
+    assert set(store.counts.acks) == {0, 1}
+    assert (store.counts.writes, store.counts.reads) == (3, 2)
+
+
+async def test_a_query_is_priced_by_all_that_it_reads() -> None:
+    store = Counting(ModelStore())
+    for seq in range(9):
+        item: Item = {"pk": "p", "seq": seq, "text": "x" * 1000}
+        await store.put(Put(STREAMS, item))
+    await store.query(STREAMS, "p", start=0, limit=100, consistent=True)
+    assert store.counts.rru == 3
+
+
+def test_the_script_is_there_to_be_run() -> None:
+    script = Path(ROOT / "scripts" / "bench")
+    assert script.stat().st_mode & 0o111

@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 
 from shared.records import Record, StreamKey
 
@@ -50,9 +51,11 @@ class Channel:
 
     def since(self, after: int) -> tuple[Record, ...]:
         """The published records after `after`; none where the one that follows it is not kept."""
-        if not self._recent or self._recent[0].seq > after + 1:
+        count = self._recent[-1].seq - after if self._recent else 0
+        if not 0 < count <= len(self._recent):
             return ()
-        return tuple(record for record in self._recent if record.seq > after)
+        # From the right: a follower is mostly a record behind, and a long stream keeps thousands.
+        return tuple(islice(reversed(self._recent), count))[::-1]
 
     async def news(self, wait_s: float) -> None:
         """Return at the next `publish`, or after `wait_s` seconds."""

@@ -136,23 +136,31 @@ class Log:
         )
         return _holder(conflict, closed) if conflict else closed
 
-    async def read(self, key: StreamKey, after: int = -1, *, limit: int = PAGE_RECORDS_MAX) -> Page:
+    async def read(
+        self,
+        key: StreamKey,
+        after: int = -1,
+        *,
+        limit: int = PAGE_RECORDS_MAX,
+        consistent: bool = False,
+    ) -> Page:
         """Up to `limit` records after `after`, which must exist itself.
 
         The offset's own record is read with them: it proves that the stream and the offset exist,
         for the price of one read. A read may be stale, and then it is asked again consistently
-        before anything is said to be missing.
+        before anything is said to be missing; with `consistent` it tells all that is there now.
 
         Raises `NotFound` for an unknown stream and `InvalidRequest` for an offset beyond its end.
         """
-        for consistent in (False, True):
+        for fresh in (consistent, True):
             items = await self._store.query(
-                STREAMS, key.pk, start=after, limit=limit + 1, consistent=consistent
+                STREAMS, key.pk, start=after, limit=limit + 1, consistent=fresh
             )
             if not items or int(items[0]["seq"]) != after:
                 continue
             records = _contiguous(items[1:], after + 1)
-            if records or len(items) == 1:
+            # Nothing after the offset can be true, but never before the first record.
+            if records or (len(items) == 1 and after != SUMMARY_SEQ):
                 anchor = None if after == SUMMARY_SEQ else Record.from_item(items[0])
                 return Page(anchor, records)
         newest = await self.tail(key)

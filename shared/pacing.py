@@ -47,9 +47,11 @@ class Pacer:
 
     def due(self, held: str) -> float:
         """The time from which `held` may be written."""
-        if self._pacing.boundary == "natural" and _NATURAL.search(held[-16:]):
-            return self._due - self._interval * _EARLY
-        return self._due
+        return self._due - self._interval * _EARLY if self.at_boundary(held) else self._due
+
+    def at_boundary(self, held: str) -> bool:
+        """Whether a chunk may end early here."""
+        return self._pacing.boundary == "natural" and bool(_NATURAL.search(held[-16:]))
 
     def wrote(self, now: float) -> None:
         """A chunk's write began at `now`."""

@@ -95,6 +95,7 @@ class Producer:
         self._offered: Record | None = None
         self._last_write = 0.0
         self._held = ""
+        self._reader: asyncio.Task[None] | None = None
         self._finish: Finish | None = None
         self._end: _End | None = None
         #: Set when the text held, or the end, has changed; and when the text held has become less.
@@ -107,7 +108,6 @@ class Producer:
         Returns when the stream is closed, by us or another, or is another's to produce. Raises
         `Unavailable` when the store did not take a write for as long as a lease.
         """
-        reader: asyncio.Task[None] | None = None
         with self._live.producing(self.key) as self._channel:
             self._last_write = asyncio.get_running_loop().time()
             try:
@@ -116,7 +116,7 @@ class Producer:
                 if not any(record.by == self._by for record in known):
                     await self._append(Kind.EPOCH)
                 if self._end is None:
-                    reader = asyncio.create_task(self._read_model())
+                    self._reader = asyncio.create_task(self._read_model())
                 await self._write_text()
                 await self._close()
             except _Fenced:
@@ -126,9 +126,9 @@ class Producer:
                 raise
             finally:
                 self.begun.set()
-                if reader:
-                    reader.cancel()
-                    await asyncio.gather(reader, return_exceptions=True)
+                if self._reader:
+                    self._reader.cancel()
+                    await asyncio.gather(self._reader, return_exceptions=True)
 
     async def _read_model(self) -> None:
         """Read the model into the text held, never further ahead than may be held."""
@@ -139,8 +139,7 @@ class Producer:
                         self._finish = delta
                         self._stop(_End.FINISHED)
                         return
-                    self._held += delta
-                    self._changed.set()
+                    self._hold(delta)
                     await self._room()
             raise ProviderFailed("The model's answer broke off.", code="cut", retryable=True)
         except SluiceError as error:
@@ -148,6 +147,14 @@ class Producer:
         except Exception as error:  # noqa: BLE001 - whatever a provider does, the stream must end
             logger.error("provider raised", extra={"error": type(error).__name__})
             self._stop(_End.FAILED, SluiceError())
+
+    def _hold(self, delta: str) -> None:
+        """Hold a delta; wake the writer only where that may bring its next chunk forward."""
+        first = not self._held
+        self._held += delta
+        full = len(self._held) >= CHUNK_CHARS_MAX
+        if first or full or self._pacer.at_boundary(self._held):
+            self._changed.set()
 
     async def _room(self) -> None:
         while len(self._held) > HELD_CHARS_MAX:
@@ -179,7 +186,7 @@ class Producer:
                 full = len(self._held) >= CHUNK_CHARS_MAX
                 wake = -math.inf if full else min(wake, self._pacer.due(self._held))
             if loop.time() >= self._ends_at:
-                self._stop(_End.FAILED, OutOfTime())
+                self._halt(_End.FAILED, OutOfTime())
             elif loop.time() >= wake:
                 return
             else:
@@ -193,6 +200,12 @@ class Producer:
         if self._end is not _End.CANCELLED:
             self._end, self.error = end, error
         self._changed.set()
+
+    def _halt(self, end: _End, error: SluiceError | None = None) -> None:
+        """Stop, and the model too: it may be faster than our writes, and never end."""
+        self._stop(end, error)
+        if self._reader:
+            self._reader.cancel()
 
     async def _append(self, kind: Kind, text: str = "") -> None:
         """Write one record into the next free slot; nothing when the stream turns out cancelled."""
@@ -259,20 +272,21 @@ class Producer:
         if record.closes or (record.kind in PRODUCED and record.epoch >= self._epoch):
             raise _Fenced
         if record.kind == Kind.CANCEL:
-            self._stop(_End.CANCELLED)
+            self._halt(_End.CANCELLED)
 
     async def _interrupted(self) -> None:
         """Our process is told to stop: say so in the log, if there is time for it."""
         with suppress(_Fenced, Unavailable, TimeoutError):
             async with asyncio.timeout(SHUTDOWN_S):
-                if self._offered:
+                if offered := self._offered:
                     # It may have been written: only the same record may be offered for its slot.
-                    holder = await self._offer(self._offered)
+                    holder = await self._offer(offered)
                     if holder.closes:
                         return
-                self._stop(_End.FAILED, Interrupted())
-                if self._held:
-                    await self._append(Kind.TEXT, self._held[:CHUNK_CHARS_MAX])
+                    if holder.by != self._by:
+                        self._held = offered.text + self._held
+                self._halt(_End.FAILED, Interrupted())
+                await self._write_text()
                 await self._close()
 
 

@@ -169,7 +169,7 @@ async def _continue_from(log: Log, parent: StreamKey, start: Start) -> Start:
     """
     await cancel(log, parent)
     records: list[Record] = []
-    while page := (await log.read(parent, len(records) - 1)).records:
+    while page := (await log.read(parent, len(records) - 1, consistent=True)).records:
         records += page
     text = "".join(record.text for record in records)
     before = Start.from_body(records[0].body).messages

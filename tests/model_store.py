@@ -1,36 +1,35 @@
 """Our own model of the store: what `shared.table.Store` promises, in memory, and nothing more."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from shared.records import Item, Value
 from shared.schema import Index, Table
 from shared.table import Conflict, Put, Write
 
-_Key = tuple[str, Value, Value]
+Key = tuple[str, Value, Value]
 
 
 class ModelStore:
     """A store without faults. Every call gives way to the event loop once before it acts."""
 
     def __init__(self) -> None:
-        self.items: dict[_Key, Item] = {}
+        self.items: dict[Key, Item] = {}
         self.writes = 0
         self.reads = 0
+        self._done: dict[str, str] = {}
 
     async def put(self, write: Put) -> Item | None:
         await self._arrive()
-        return self._put_now(write)
+        return self.put_now(write)
 
     async def transact(self, writes: Sequence[Write], token: str) -> Conflict | None:
         await self._arrive()
-        return self._transact_now(writes)
+        return self.transact_now(writes, token)
 
     async def get(self, table: Table, key: Item) -> Item | None:
         await self._arrive()
-        self.reads += 1
-        held = self.items.get(_key(table, key))
-        return dict(held) if held else None
+        return self.get_now(table, key)
 
     async def query(
         self,
@@ -44,8 +43,7 @@ class ModelStore:
         consistent: bool = False,
     ) -> list[Item]:
         await self._arrive()
-        self.reads += 1
-        return self._query_now(
+        return self.query_now(
             self.items, table, partition, start, limit, index, newest_first=newest_first
         )
 
@@ -53,35 +51,44 @@ class ModelStore:
         """The moment before a call takes effect."""
         await asyncio.sleep(0)
 
-    def _put_now(self, write: Put) -> Item | None:
-        key = _key(write.table, write.item)
+    def put_now(self, write: Put) -> Item | None:
+        key = key_of(write.table, write.item)
         if key in self.items:
             return dict(self.items[key])
-        self.writes += 1
-        self.items[key] = dict(write.item)
+        self._set(key, write.item)
         return None
 
-    def _transact_now(self, writes: Sequence[Write]) -> Conflict | None:
+    def transact_now(self, writes: Sequence[Write], token: str) -> Conflict | None:
+        if token in self._done:
+            if self._done[token] != repr(writes):
+                raise ValueError(f"two transactions have the token {token}")
+            return None
         holders: list[Item | None] = []
         for write in writes:
             if isinstance(write, Put):
-                held = self.items.get(_key(write.table, write.item))
+                held = self.items.get(key_of(write.table, write.item))
                 holders.append(dict(held) if held else None)
             else:
-                holders.append(None if _key(write.table, write.key) in self.items else {})
+                holders.append(None if key_of(write.table, write.key) in self.items else {})
         if any(holder is not None for holder in holders):
             return Conflict(tuple(holders))
         for write in writes:
             if isinstance(write, Put):
-                self._put_now(write)
+                self._set(key_of(write.table, write.item), write.item)
             else:
-                self.writes += 1
-                self.items[_key(write.table, write.key)].update(write.set)
+                key = key_of(write.table, write.key)
+                self._set(key, self.items[key] | write.set)
+        self._done[token] = repr(writes)
         return None
 
-    @staticmethod
-    def _query_now(
-        items: dict[_Key, Item],
+    def get_now(self, table: Table, key: Item) -> Item | None:
+        self.reads += 1
+        held = self.items.get(key_of(table, key))
+        return dict(held) if held else None
+
+    def query_now(
+        self,
+        items: Mapping[Key, Item],
         table: Table,
         partition: str,
         start: Value | None,
@@ -90,6 +97,8 @@ class ModelStore:
         *,
         newest_first: bool,
     ) -> list[Item]:
+        """A query on `items`, which are those of now or of some moment before."""
+        self.reads += 1
         shape = index or table
         found = [
             item
@@ -105,8 +114,21 @@ class ModelStore:
                 for item in found
                 if (item[shape.sort.name] < start) == newest_first  # type: ignore[operator]
             ]
-        return [dict(item) for item in found[:limit]]
+        return [_projected(item, table, index) for item in found[:limit]]
+
+    def _set(self, key: Key, item: Item) -> None:
+        """The one place where an item is written."""
+        self.writes += 1
+        self.items[key] = dict(item)
 
 
-def _key(table: Table, item: Item) -> _Key:
+def key_of(table: Table, item: Item) -> Key:
     return (table.name, item[table.partition.name], item[table.sort.name])
+
+
+def _projected(item: Item, table: Table, index: Index | None) -> Item:
+    """What a query shows of an item: all of it, or what its index holds."""
+    if index is None:
+        return dict(item)
+    keys = {s.name for shape in (table, index) for s in (shape.partition, shape.sort)}
+    return {name: value for name, value in item.items() if name in keys or name in index.projected}

@@ -1,7 +1,7 @@
 """What every request passes through, whichever function or dialect it is for: the order is here.
 
-    problems        errors to problem details
-    → context       request id, log context, one line a request
+    context         request id, log context, one line a request
+    → problems      errors to problem details
     → authentication
 
 Each is pure ASGI and a file of its own.
@@ -17,4 +17,4 @@ from shared.tenants import Tenants
 
 def stack(app: ASGIApp, tenants: Tenants) -> ASGIApp:
     """The app behind all middleware, the outermost first."""
-    return Problems(Context(Authentication(app, tenants)))
+    return Context(Problems(Authentication(app, tenants)))

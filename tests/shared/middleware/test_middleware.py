@@ -92,7 +92,7 @@ async def test_no_valid_key_no_entry(tenants: Tenants, header: str) -> None:
     assert answer.status_code == 401
     assert answer.json()["error"]["type"] == "authentication_error"
     assert answer.headers["www-authenticate"]
-    assert answer.headers.get("request-id") is None or answer.headers["request-id"]
+    assert answer.headers["request-id"]
 
 
 async def test_health_is_open(tenants: Tenants) -> None:
@@ -114,6 +114,15 @@ async def test_a_request_is_logged_by_its_id_without_its_query(
     assert answer.headers["request-id"]
     assert "canary" not in str(told)
     assert "secret" not in str(told)
+
+
+async def test_a_refusal_is_logged_with_its_status(
+    tenants: Tenants, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "sluice")
+    await ask(stack(whoami, tenants))
+    (line,) = caplog.records
+    assert line.__dict__["status"] == 401
 
 
 async def test_the_key_is_nowhere_in_the_table(tenants: Tenants) -> None:

@@ -108,6 +108,8 @@ class Follower:
                     records = await self._next(channel)
                     if not records and self._producer_died(channel):
                         await bury(self._log, self._key, self._known())
+                        # A read that was stale would take a lively producer for dead again.
+                        await channel.news(DELAY_MIN_S)
                         continue
                     if records:
                         self.after = records[-1].seq

@@ -196,8 +196,8 @@ class Producer:
                         await self._changed.wait()
 
     def _stop(self, end: _End, error: SluiceError | None = None) -> None:
-        # A cancel stands: it is in the log, before whatever else would end the stream.
-        if self._end is not _End.CANCELLED:
+        # What came first stands; but a cancel is in the log, before whatever else would be.
+        if self._end is None or end is _End.CANCELLED:
             self._end, self.error = end, error
         self._changed.set()
 
@@ -283,7 +283,9 @@ class Producer:
                     holder = await self._offer(offered)
                     if holder.closes:
                         return
-                    if holder.by != self._by:
+                    if holder.by == self._by:
+                        self.written_chars += len(offered.text)
+                    else:
                         self._held = offered.text + self._held
                 self._halt(_End.FAILED, Interrupted())
                 await self._write_text()

@@ -1,7 +1,9 @@
 """Starting, cancelling: what a client's request does to a stream before a producer has its turn."""
 
+import asyncio
 import hashlib
-from collections.abc import Mapping
+import random
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
@@ -12,7 +14,7 @@ from shared.models import Ask, Message, Models
 from shared.pacing import Pacing
 from shared.records import Item, Kind, Record, Status, StreamKey, dump
 from shared.schema import TENANTS
-from shared.table import Put
+from shared.table import Conflict, Put
 from shared.tenants import Identity
 
 #: What one `opened` record may hold: an item has 400 KB, the conversation most of it.
@@ -20,6 +22,9 @@ OPENED_BYTES_MAX = 320 * 1024
 IDEMPOTENCY_S = 24 * 3600
 #: How often a control is tried again after losing its slot to a lively producer.
 CONTROL_TRIES_MAX = 100
+#: A start that may have happened is asked for again, so that no stream begins without its client.
+OPEN_TRIES_MAX = 3
+OPEN_DELAY_MAX_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +113,7 @@ async def start_stream(
     key = log.new_key(identity.tenant)
     opened = Record(0, Kind.OPENED, epoch, log.now_ms(), log.new_writer(), body=body)
     also = [_claim(log, identity, idempotency, key)] if idempotency else []
-    conflict = await log.open(key, opened, also=also)
+    conflict = await _open(log, key, opened, also)
     if conflict is None:
         return Started(key, start, opened)
     held = conflict.holders[-1]
@@ -160,6 +165,16 @@ async def cancel(log: Log, key: StreamKey) -> Record:
         if dead and newest.by == by:
             newest = await bury(log, key, newest)
     raise Unavailable("The stream moves too fast to be cancelled just now.")
+
+
+async def _open(log: Log, key: StreamKey, opened: Record, also: Sequence[Put]) -> Conflict | None:
+    """Open a stream; where it stays unknown whether that happened, ask again with the same."""
+    for _ in range(OPEN_TRIES_MAX - 1):
+        try:
+            return await log.open(key, opened, also=also)
+        except Unavailable:
+            await asyncio.sleep(random.uniform(0, OPEN_DELAY_MAX_S))  # noqa: S311
+    return await log.open(key, opened, also=also)
 
 
 async def _continue_from(log: Log, parent: StreamKey, start: Start) -> Start:

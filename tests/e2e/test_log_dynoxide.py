@@ -3,31 +3,36 @@ processes on a real database.
 """
 
 import asyncio
-import json
+import multiprocessing
 import os
 import re
 import signal
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from pathlib import Path
+from multiprocessing.context import SpawnProcess as Process
+from multiprocessing.synchronize import Barrier
+from typing import Any
 
 import pytest
 
 from shared.errors import Unavailable
+from shared.live import Live
 from shared.log import Log, closing
+from shared.models import Ask, Message
+from shared.models.demo import Demo
+from shared.pacing import Pacing
+from shared.producer import Producer
 from shared.records import FinishReason, Item, Kind, Record, Status, StreamKey
 from shared.schema import STREAMS, TENANTS
 from shared.starting import cancel
-from shared.table import Conflict, DynamoDB, Put, Store, Update
+from shared.table import Conflict, DynamoDB, Put, Store, Update, Write
 from tests.e2e import dynoxide
 from tests.model_store import ModelStore
 
 pytestmark = pytest.mark.e2e
 
-ROOT = Path(__file__).resolve().parents[2]
+SPAWN = multiprocessing.get_context("spawn")
 BODY = {"model": "demo"}
 CLOSING = closing(Status.COMPLETED, FinishReason.STOP)
 
@@ -93,7 +98,7 @@ async def test_a_transaction_changes_what_is_there_and_keeps_the_rest(
 ) -> None:
     await store.put(Put(STREAMS, item(pk, -1, status="open", at=1)))
     claim: Item = {"pk": pk, "what": "claim"}
-    writes = [
+    writes: list[Write] = [
         Put(STREAMS, item(pk, 1)),
         Update(STREAMS, item(pk, -1), {"status": "failed", "error": "{}"}),
         Put(TENANTS, claim),
@@ -104,7 +109,7 @@ async def test_a_transaction_changes_what_is_there_and_keeps_the_rest(
 
 
 async def test_a_transaction_asked_twice_with_one_token_is_one(store: Store, pk: str) -> None:
-    writes = [Put(STREAMS, item(pk, 1)), Put(STREAMS, item(pk, 2))]
+    writes: list[Write] = [Put(STREAMS, item(pk, 1)), Put(STREAMS, item(pk, 2))]
     assert await store.transact(writes, f"{pk}-c"[-36:]) is None
     assert await store.transact(writes, f"{pk}-c"[-36:]) is None
     assert await store.transact(writes, f"{pk}-d"[-36:]) == Conflict((item(pk, 1), item(pk, 2)))
@@ -112,7 +117,7 @@ async def test_a_transaction_asked_twice_with_one_token_is_one(store: Store, pk:
 
 async def test_a_refused_transaction_may_be_asked_again(store: Store, pk: str) -> None:
     update = Update(STREAMS, item(pk, -1), {"status": "failed"})
-    writes = [Put(STREAMS, item(pk, 1)), update]
+    writes: list[Write] = [Put(STREAMS, item(pk, 1)), update]
     assert await store.transact(writes, f"{pk}-e"[-36:]) == Conflict((None, {}))
     await store.put(Put(STREAMS, item(pk, -1)))
     assert await store.transact(writes, f"{pk}-e"[-36:]) is None
@@ -181,7 +186,7 @@ async def test_of_transactions_at_the_same_time_one_happens(store: Store, pk: st
 
     async def close(n: int) -> Conflict | None:
         by = item(pk, 1, by=str(n))
-        writes = [Put(STREAMS, by), Update(STREAMS, item(pk, -1), {"by": str(n)})]
+        writes: list[Write] = [Put(STREAMS, by), Update(STREAMS, item(pk, -1), {"by": str(n)})]
         return await store.transact(writes, f"{n:02}{pk}"[:36])
 
     conflicts = await asyncio.gather(*(close(n) for n in range(8)))
@@ -248,25 +253,129 @@ async def begin(log: Log) -> tuple[StreamKey, Record]:
 
 
 @contextmanager
-def worker(endpoint: str, role: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """A process of its own that does one of `tests.e2e.writers`, and says a word when it can."""
-    command = [sys.executable, "-m", "tests.e2e.writers", endpoint, role, *map(str, arguments)]
-    process = subprocess.Popen(
-        command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+def child(work: Callable[..., Coroutine[Any, Any, None]], *args: object) -> Iterator[Process]:
+    """A process of its own that does `work` at an endpoint, and is waited for."""
+    process = SPAWN.Process(target=_run, args=(work, *args))
+    process.start()
+    try:
+        yield process
+        process.join(timeout=30)
+        assert process.exitcode == 0
+    finally:
+        process.kill()
+        process.join()
+
+
+def _run(work: Callable[..., Coroutine[Any, Any, None]], endpoint: str, *args: object) -> None:
+    with dynoxide.store(endpoint) as made:
+        asyncio.run(work(Log(made), *args))
+
+
+async def append_many(log: Log, barrier: Barrier, key: StreamKey, count: int) -> None:
+    """Append numbered records, in a race with whoever else does."""
+    by = log.new_writer()
+    await asyncio.to_thread(barrier.wait)
+    seq = (await log.tail(key)).seq + 1
+    for number in range(count):
+        holder = None
+        while holder is None or holder.by != by:
+            record = Record(seq, Kind.TEXT, 1, log.now_ms(), by, text=str(number))
+            holder = await log.append(key, record)
+            seq += 1
+
+
+async def test_eight_processes_append_to_one_log_and_nothing_is_lost(
+    endpoint: str, real: DynamoDB
+) -> None:
+    log = Log(real)
+    key, _ = await begin(log)
+    barrier = SPAWN.Barrier(8)
+    with ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(child(append_many, endpoint, barrier, key, 25))
+        # The children end when they are left.
+    records = (await log.read(key)).records
+    assert [record.seq for record in records] == list(range(1 + 8 * 25))
+    written: dict[str, list[str]] = {}
+    for record in records[1:]:
+        written.setdefault(record.by, []).append(record.text)
+    assert list(written.values()) == [[str(number) for number in range(25)]] * 8
+
+
+async def produce_slowly(log: Log, key: StreamKey, opened: Record) -> None:
+    await producer(log, key, "demo?tokens=10000&rate=100", 1, opened.by).run((opened,))
+
+
+def producer(log: Log, key: StreamKey, model: str, epoch: int, by: str) -> Producer:
+    return Producer(
+        log,
+        Live(),
+        key,
+        provider=Demo(),
+        ask=Ask(model, (Message("user", "Go."),)),
+        pacing=Pacing((0, 0), 0),
+        throttle=False,
+        epoch=epoch,
+        by=by,
     )
-    with process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
-def hear(process: subprocess.Popen[str]) -> str:
-    assert process.stdout
-    return process.stdout.readline().strip()
+@pytest.mark.parametrize("closed", [True, False])
+async def test_a_producer_that_slept_through_its_succession_writes_nothing(
+    endpoint: str, real: DynamoDB, closed: bool
+) -> None:
+    log = Log(real)
+    key, opened = await begin(log)
+    with child(produce_slowly, endpoint, key, opened) as sleeper:
+        while (await log.tail(key)).seq < 5:
+            assert sleeper.is_alive()
+            await asyncio.sleep(0.01)
+        assert sleeper.pid
+        os.kill(sleeper.pid, signal.SIGSTOP)
+        successor = log.new_writer()
+        known = (await log.read(key)).records
+        work = producer(log, key, "demo?tokens=20&rate=0" if closed else "demo", 2, successor)
+        production = asyncio.create_task(work.run(known))
+        while (newest := await log.tail(key)).by != successor or newest.closes != closed:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        os.kill(sleeper.pid, signal.SIGCONT)
+        # It finds out by its next write, and its process ends of itself.
+        await asyncio.to_thread(sleeper.join, 20)
+        assert sleeper.exitcode == 0
+        await cancel(log, key)
+        await production
+    records = (await log.read(key)).records
+    assert records[-1].closes
+    epoch = next(record.seq for record in records if record.kind == Kind.EPOCH)
+    assert {record.by for record in records[:epoch]} == {opened.by}
+    later = {record.by for record in records[epoch:] if record.kind != Kind.CANCEL}
+    assert later == {successor}
 
 
-def tell(process: subprocess.Popen[str]) -> None:
-    assert process.stdin
-    process.stdin.write("go\n")
-    process.stdin.flush()
+async def cancel_all(log: Log, barrier: Barrier, keys: Sequence[StreamKey]) -> None:
+    await asyncio.to_thread(barrier.wait)
+    for key in keys:
+        await cancel(log, key)
+
+
+async def test_cancels_that_race_with_the_end_leave_one_end(endpoint: str, real: DynamoDB) -> None:
+    log = Log(real)
+    streams = [await begin(log) for _ in range(12)]
+    barrier = SPAWN.Barrier(4)
+    with ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(child(cancel_all, endpoint, barrier, [key for key, _ in streams]))
+        await asyncio.to_thread(barrier.wait)
+        await asyncio.gather(
+            *(
+                producer(log, key, f"demo?tokens={n}&rate=0", 1, opened.by).run((opened,))
+                for n, (key, opened) in enumerate(streams, 1)
+            )
+        )
+    for key, _ in streams:
+        records = (await log.read(key)).records
+        summary = await log.summary(key)
+        assert [record.closes for record in records] == [False] * (len(records) - 1) + [True]
+        cancelled = any(record.kind == Kind.CANCEL for record in records)
+        assert summary.status == ("cancelled" if cancelled else "completed")
+        assert (summary.status, summary.last_seq) == (records[-1].body["status"], records[-1].seq)

@@ -1,0 +1,284 @@
+"""Followers: adaptive reading, pages for clients that poll, and streams whose producer is dead."""
+
+import asyncio
+from contextlib import aclosing
+from itertools import pairwise
+
+import pytest
+
+from shared.errors import InvalidRequest, NotFound, OutOfTime, Unavailable
+from shared.follower import DELAY_MAX_S, DELAY_MIN_S, POLL_MAX_MS, POLL_MIN_MS, Follower, Pace, bury
+from shared.log import closing
+from shared.records import FinishReason, Kind, Record, Status, StreamKey
+from tests.simulation.clock import virtual
+from tests.simulation.scripted import DONE, ScriptedModel, Stage
+
+CLOSING = closing(Status.COMPLETED, FinishReason.STOP)
+
+
+def follower(stage: Stage, after: int = -1, *, attached: bool = False) -> Follower:
+    return Follower(stage.log, stage.live, stage.key, after, attached=attached)
+
+
+async def follow(stage: Stage, after: int = -1) -> list[Record]:
+    """Everything after an offset, to the end of the stream."""
+    async with aclosing(follower(stage, after).batches()) as batches:
+        return [record async for records in batches for record in records]
+
+
+async def close(stage: Stage) -> None:
+    seq = (await stage.log.tail(stage.key)).seq + 1
+    await stage.log.close(stage.key, stage.record(seq, Kind.CLOSED, body=CLOSING))
+
+
+def chunks(*at_ms: int) -> list[Record]:
+    return [Record(seq, Kind.TEXT, 1, at, "writer") for seq, at in enumerate(at_ms)]
+
+
+def test_the_next_read_is_when_the_next_record_is_due() -> None:
+    pace = Pace()
+    pace.saw(chunks(*range(0, 8000, 400)))
+    assert pace.gap_s == pytest.approx(0.4, abs=0.01)
+    assert pace.delay_s() == pytest.approx(0.4, abs=0.01)
+
+
+def test_a_record_that_is_late_is_looked_for_often_and_then_ever_less() -> None:
+    pace = Pace()
+    pace.saw(chunks(0, 400))
+    pace.delay_s()
+    delays = [pace.delay_s() for _ in range(20)]
+    assert delays[0] == DELAY_MIN_S
+    assert delays[-1] == DELAY_MAX_S
+    assert delays == sorted(delays)
+    pace.saw(chunks(0))
+    pace.delay_s()
+    assert pace.delay_s() == DELAY_MIN_S
+
+
+def test_a_writers_clock_that_jumps_changes_little() -> None:
+    pace = Pace()
+    pace.saw(chunks(0, 100, 10**9, 0, 100))
+    assert DELAY_MIN_S <= pace.delay_s() <= DELAY_MAX_S
+    assert pace.gap_s <= 5
+
+
+@virtual
+async def test_a_follower_gets_everything_once_and_then_the_end() -> None:
+    stage = await Stage().begin()
+    production = stage.start(ScriptedModel("a", 1, "b", 7, "c", DONE))
+    here, elsewhere = await asyncio.gather(follow(stage), _follow_elsewhere(stage))
+    await production
+    assert tuple(here) == tuple(elsewhere) == await stage.records()
+    assert tuple(await follow(stage, 2)) == (await stage.records())[3:]
+    assert await follow(stage, here[-1].seq) == []
+
+
+async def _follow_elsewhere(stage: Stage) -> list[Record]:
+    """The same from another process, which has the log alone."""
+    other = await Stage().begin()
+    other.log, other.key = stage.log, stage.key
+    return await follow(other)
+
+
+@virtual
+async def test_who_follows_where_it_is_produced_costs_no_reads() -> None:
+    stage = await Stage().begin()
+    production = stage.start(ScriptedModel("a", 5, "b", 20, "c", DONE))
+    await asyncio.sleep(0)
+    before = stage.store.reads
+    await follow(stage)
+    await production
+    assert stage.store.reads - before <= 1
+
+
+@virtual
+async def test_a_quiet_stream_is_read_about_once_a_second() -> None:
+    stage = await Stage().begin()
+    before = stage.store.reads
+    async with aclosing(follower(stage).batches()) as batches:
+        async for _ in batches:
+            if asyncio.get_running_loop().time() > 12:
+                break
+    assert 12 <= stage.store.reads - before <= 24
+
+
+@virtual
+async def test_a_follower_says_at_least_about_once_a_second_that_nothing_is_new() -> None:
+    stage = await Stage().begin()
+    production = stage.start(ScriptedModel("a", 4, "b", DONE))
+    loop = asyncio.get_running_loop()
+    async with aclosing(follower(stage).batches()) as batches:
+        times = [loop.time() async for _ in batches]
+    await production
+    assert all(later - earlier <= DELAY_MAX_S for earlier, later in pairwise(times))
+
+
+@virtual
+async def test_a_stream_whose_producer_died_is_closed_by_who_notices() -> None:
+    stage = await Stage().begin()
+    await stage.write("a")
+    first, second = await asyncio.gather(follow(stage), _follow_elsewhere(stage))
+    assert first == second
+    assert await stage.told() == ["opened", "a", "failed producer-lost"]
+    assert 15 < asyncio.get_running_loop().time() < 17
+    assert first[-1].epoch == 2
+
+
+@virtual
+async def test_a_stream_that_lives_is_not_closed_however_stale_the_read() -> None:
+    stage = await Stage().begin()
+    await stage.write("a")
+    await asyncio.sleep(20)
+    await stage.write("b")
+    stage.store.hidden, stage.store.write_s = {2}, 0.01
+    asyncio.get_running_loop().call_later(0.05, stage.store.hidden.clear)
+    async with aclosing(follower(stage, 1).batches()) as batches:
+        assert [record.text for record in await anext(batches)] == ["b"]
+    assert await stage.told() == ["opened", "a", "b"]
+
+
+@virtual
+async def test_a_cancel_that_no_producer_was_there_to_obey_ends_the_stream_cancelled() -> None:
+    stage = await Stage().begin()
+    await stage.append(stage.record(1, Kind.CANCEL))
+    await follow(stage)
+    assert await stage.told() == ["opened", "cancel", "cancelled"]
+
+
+@virtual
+async def test_a_burial_can_say_why_and_loses_to_whoever_was_first() -> None:
+    stage = await Stage().begin()
+    holder = await bury(stage.log, stage.key, stage.opened, OutOfTime())
+    assert await stage.told() == ["opened", "failed out-of-time"]
+    assert await bury(stage.log, stage.key, stage.opened) == holder
+
+
+@virtual
+async def test_the_attached_client_tells_how_far_it_is_and_when_it_leaves() -> None:
+    stage = await Stage().begin()
+    with stage.live.producing(stage.key) as channel:
+        for record in (stage.opened, *(stage.record(n, Kind.TEXT, text="x") for n in range(1, 99))):
+            channel.publish(record)
+        async with aclosing(follower(stage, attached=True).batches()) as batches:
+            assert len(await anext(batches)) == 99
+            waiting = asyncio.create_task(channel.room())
+            await asyncio.sleep(1)
+            assert not waiting.done()
+            await anext(batches)  # who asks for more has sent what it had
+            await waiting
+            channel.attach(0)
+        await channel.room()
+
+
+@virtual
+async def test_a_page_holds_as_many_chunks_as_were_asked_for_whatever_is_between_them() -> None:
+    stage = await Stage().begin()
+    await stage.write("a")
+    await stage.append(stage.record(2, Kind.HEARTBEAT))
+    await stage.write("b", "c")
+    page = await follower(stage).page(limit=2, wait_s=0)
+    assert ([r.seq for r in page.records], page.next, page.newest.seq) == ([0, 1, 2, 3], 3, 4)
+    assert page.poll_after_ms == 0
+    page = await follower(stage, page.next).page(limit=2, wait_s=0)
+    assert ([r.text for r in page.records], page.next) == (["c"], 4)
+    assert page.poll_after_ms > 0
+
+
+@virtual
+async def test_a_page_goes_past_what_shows_nothing_behind_its_last_chunk() -> None:
+    stage = await Stage().begin()
+    await stage.write("a")
+    await stage.append(stage.record(2, Kind.HEARTBEAT))
+    page = await follower(stage).page(limit=1, wait_s=0)
+    assert page.next == 2
+
+
+@virtual
+async def test_pages_one_after_the_other_are_the_whole_text() -> None:
+    stage = await Stage().begin()
+    await stage.write(*"abcdefgh")
+    await close(stage)
+    text, after, closed = "", -1, False
+    while not closed:
+        page = await follower(stage, after).page(limit=3, wait_s=0)
+        text += "".join(record.text for record in page.records)
+        after = page.next
+        closed = page.newest.closes and page.newest.seq == after
+    assert text == "abcdefgh"
+    again = await follower(stage, after).page(limit=3, wait_s=20)
+    assert (again.records, again.next, again.newest.closes) == ((), after, True)
+    assert again.poll_after_ms == 0
+
+
+@virtual
+async def test_a_long_poll_ends_with_the_first_chunk() -> None:
+    stage = await Stage().begin()
+    production = stage.start(ScriptedModel(7, "a", 60, "b", DONE))
+    page = await follower(stage, 0).page(limit=10, wait_s=20)
+    assert [record.kind for record in page.records] == [Kind.HEARTBEAT, Kind.TEXT]
+    assert 7 <= asyncio.get_running_loop().time() < 8
+    production.cancel()
+    await asyncio.gather(production, return_exceptions=True)
+
+
+@virtual
+async def test_a_long_poll_ends_with_the_stream() -> None:
+    stage = await Stage().begin()
+    production = stage.start(ScriptedModel(3, DONE))
+    page = await follower(stage, 0).page(limit=10, wait_s=20)
+    assert page.newest.closes
+    assert asyncio.get_running_loop().time() < 4
+    await production
+
+
+@virtual
+async def test_a_long_poll_without_news_ends_when_its_wait_is_over() -> None:
+    stage = await Stage().begin()
+    production = stage.start(ScriptedModel(60, DONE))
+    page = await follower(stage, 0).page(limit=10, wait_s=7)
+    assert 7 <= asyncio.get_running_loop().time() < 8.1
+    assert [record.kind for record in page.records] == [Kind.HEARTBEAT]
+    assert page.next == 1
+    production.cancel()
+    await asyncio.gather(production, return_exceptions=True)
+
+
+@virtual
+async def test_a_client_is_told_to_poll_at_the_streams_own_pace() -> None:
+    stage = await Stage().begin()
+    for _ in range(20):
+        await stage.write("x")
+        await asyncio.sleep(1)
+    told = (await follower(stage).page(limit=100, wait_s=0)).poll_after_ms
+    assert told == pytest.approx(1000, abs=100)
+    await asyncio.sleep(3)
+    assert (await follower(stage, 20).page(limit=100, wait_s=0)).poll_after_ms == 4000
+    await asyncio.sleep(7)
+    assert (await follower(stage, 20).page(limit=100, wait_s=0)).poll_after_ms == POLL_MAX_MS
+    lively = await Stage().begin()
+    await lively.write(*"abcdefghijkl")
+    page = await follower(lively).page(limit=100, wait_s=0)
+    assert page.poll_after_ms == POLL_MIN_MS
+
+
+@virtual
+async def test_an_offset_or_a_stream_that_is_not_there_is_told_at_once() -> None:
+    stage = await Stage().begin()
+    with pytest.raises(InvalidRequest):
+        await follower(stage, 1).page(limit=1, wait_s=20)
+    nothing = Follower(stage.log, stage.live, StreamKey("other", stage.key.stream))
+    with pytest.raises(NotFound):
+        await nothing.page(limit=1, wait_s=20)
+    assert asyncio.get_running_loop().time() == 0
+
+
+@virtual
+async def test_a_store_that_does_not_answer_is_told_and_nothing_is_lost() -> None:
+    stage = await Stage().begin()
+    await stage.write("a")
+    await asyncio.sleep(20)
+    stage.store.broken = True  # the stream could not be closed
+    with pytest.raises(Unavailable):
+        await follow(stage)
+    stage.store.broken = False
+    assert "".join(record.text for record in await follow(stage)) == "a"

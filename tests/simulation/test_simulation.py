@@ -1,0 +1,60 @@
+"""Fixed seeds and fresh ones keep every promise, and every check finds what is planted for it."""
+
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.checks import CHECKS, complaints
+from tests.simulation.mutants import MUTANTS, first_found
+from tests.simulation.world import simulate
+
+ROOT = Path(__file__).resolve().parents[2]
+BLOCK = 50
+
+
+@pytest.mark.parametrize("first", range(0, 500, BLOCK))
+def test_every_promise_is_kept(first: int) -> None:
+    for seed in range(first, first + BLOCK):
+        _hold(seed)
+
+
+def test_every_promise_is_kept_by_seeds_never_tried_before() -> None:
+    first = secrets.randbelow(2**48)
+    print(f"seeds from {first} on")
+    for seed in range(first, first + 100):
+        _hold(seed)
+
+
+def _hold(seed: int) -> None:
+    if wrong := complaints(simulate(seed)):
+        told = "\n".join(wrong)
+        pytest.fail(f"{told}\nTo see it all: python -m tests.simulation --seed {seed}")
+
+
+def test_a_seed_tells_the_same_history_every_time() -> None:
+    for seed in range(10):
+        assert str(simulate(seed).history) == str(simulate(seed).history)
+
+
+def test_a_seed_tells_the_same_history_in_every_process() -> None:
+    command = [sys.executable, "-m", "tests.simulation", "--seed", "4"]
+    told = {
+        subprocess.run(
+            command, cwd=ROOT, env={"PYTHONHASHSEED": salt}, capture_output=True, check=True
+        ).stdout
+        for salt in ("1", "2")
+    }
+    assert told == {f"{simulate(4).history}\n".encode()}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_planted_bug_is_found(name: str) -> None:
+    found = first_found(MUTANTS[name], range(200), lambda seed: complaints(simulate(seed)))
+    assert found >= 0, f"no run failed `{MUTANTS[name].found_by}`"
+
+
+def test_every_check_has_a_bug_to_find() -> None:
+    assert {mutant.found_by for mutant in MUTANTS.values()} == set(CHECKS)

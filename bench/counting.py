@@ -14,7 +14,7 @@ from typing import Self
 
 from shared.records import Item, Value
 from shared.schema import Index, Table
-from shared.table import Conflict, Put, Store, Write
+from shared.table import Conflict, Put, Query, Store, Write
 
 
 @dataclass(slots=True)
@@ -64,27 +64,9 @@ class Counting:
         self._read([item] if item else [], consistent=True)
         return item
 
-    async def query(
-        self,
-        table: Table,
-        partition: str,
-        *,
-        start: Value | None = None,
-        limit: int,
-        index: Index | None = None,
-        newest_first: bool = False,
-        consistent: bool = False,
-    ) -> list[Item]:
-        items = await self._store.query(
-            table,
-            partition,
-            start=start,
-            limit=limit,
-            index=index,
-            newest_first=newest_first,
-            consistent=consistent,
-        )
-        self._read(items, consistent=consistent)
+    async def query(self, query: Query) -> list[Item]:
+        items = await self._store.query(query)
+        self._read(items, consistent=query.consistent)
         return items
 
     def _acknowledged(self, began: int, writes: Sequence[Write]) -> None:

@@ -29,7 +29,7 @@ from shared.records import (
     new_stream_id,
 )
 from shared.schema import STREAMS
-from shared.table import Conflict, Put, Store, Update, Write
+from shared.table import Conflict, Put, Query, Store, Update, Write
 
 SUMMARY_SEQ = -1
 #: Where the newest record of an open stream is older than this, its producer is dead.
@@ -154,7 +154,7 @@ class Log:
         """
         for fresh in (consistent, True):
             items = await self._store.query(
-                STREAMS, key.pk, start=after, limit=limit + 1, consistent=fresh
+                Query(STREAMS, key.pk, limit + 1, start=after, consistent=fresh)
             )
             if not items or int(items[0]["seq"]) != after:
                 continue
@@ -176,7 +176,7 @@ class Log:
     async def tail(self, key: StreamKey) -> Record:
         """The newest record, read consistently. Raises `NotFound`."""
         items = await self._store.query(
-            STREAMS, key.pk, limit=1, newest_first=True, consistent=True
+            Query(STREAMS, key.pk, 1, newest_first=True, consistent=True)
         )
         if not items or items[0]["seq"] == SUMMARY_SEQ:
             raise unknown_stream(key.stream)
@@ -191,12 +191,14 @@ class Log:
     async def newest(self, tenant: str, *, before: str | None, limit: int) -> list[Summary]:
         """A tenant's streams, newest first, from before the stream `before`."""
         items = await self._store.query(
-            STREAMS,
-            tenant,
-            index=STREAMS.indexes[0],
-            start=before,
-            newest_first=True,
-            limit=limit,
+            Query(
+                STREAMS,
+                tenant,
+                limit,
+                start=before,
+                index=STREAMS.indexes[0],
+                newest_first=True,
+            )
         )
         return [Summary.from_item(item) for item in items]
 

@@ -41,6 +41,23 @@ Write = Put | Update
 
 
 @dataclass(frozen=True, slots=True)
+class Query:
+    """Ask for up to `limit` items of a partition, in the order of their sort keys.
+
+    Forwards from `start` (which is included), or with `newest_first` backwards from before `start`
+    (which is not). An index, whose items lag behind the table's, cannot be read consistently.
+    """
+
+    table: Table
+    partition: str
+    limit: int
+    start: Value | None = None
+    index: Index | None = None
+    newest_first: bool = False
+    consistent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Conflict:
     """Why nothing of a transaction was written.
 
@@ -69,22 +86,8 @@ class Store(Protocol):
         """The item, read consistently."""
         ...
 
-    async def query(
-        self,
-        table: Table,
-        partition: str,
-        *,
-        start: Value | None = None,
-        limit: int,
-        index: Index | None = None,
-        newest_first: bool = False,
-        consistent: bool = False,
-    ) -> list[Item]:
-        """Up to `limit` items of a partition in key order; fewer where a page of 1 MB is full.
-
-        Forwards from `start` (which is included), or with `newest_first` backwards from before
-        `start` (which is not).
-        """
+    async def query(self, query: Query) -> list[Item]:
+        """The items that it asks for; fewer where a page of 1 MB is full."""
         ...
 
 
@@ -148,33 +151,27 @@ class DynamoDB:
         )
         return _decode(reply["Item"]) if "Item" in reply else None
 
-    async def query(
-        self,
-        table: Table,
-        partition: str,
-        *,
-        start: Value | None = None,
-        limit: int,
-        index: Index | None = None,
-        newest_first: bool = False,
-        consistent: bool = False,
-    ) -> list[Item]:
-        shape = index or table
-        condition, values = "#p = :p", {":p": _value(partition)}
+    async def query(self, query: Query) -> list[Item]:
+        shape = query.index or query.table
+        condition, values = "#p = :p", {":p": _value(query.partition)}
         names = {"#p": shape.partition.name}
-        if start is not None:
-            condition += " AND #s < :s" if newest_first else " AND #s >= :s"
-            values[":s"] = _value(start)
+        if query.start is not None:
+            condition += " AND #s < :s" if query.newest_first else " AND #s >= :s"
+            values[":s"] = _value(query.start)
             names["#s"] = shape.sort.name
         reply = await self._call(
             self._client.query,
-            TableName=self._names[table.name],
+            TableName=self._names[query.table.name],
             KeyConditionExpression=condition,
             ExpressionAttributeNames=names,
             ExpressionAttributeValues=values,
-            ScanIndexForward=not newest_first,
-            Limit=limit,
-            **({"IndexName": index.name} if index else {"ConsistentRead": consistent}),
+            ScanIndexForward=not query.newest_first,
+            Limit=query.limit,
+            **(
+                {"IndexName": query.index.name}
+                if query.index
+                else {"ConsistentRead": query.consistent}
+            ),
         )
         return [_decode(item) for item in reply["Items"]]
 

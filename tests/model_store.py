@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from shared.records import Item, Value
 from shared.schema import Index, Table
-from shared.table import Conflict, Put, Write
+from shared.table import Conflict, Put, Query, Write
 
 Key = tuple[str, Value, Value]
 
@@ -31,21 +31,9 @@ class ModelStore:
         await self._arrive()
         return self.get_now(table, key)
 
-    async def query(
-        self,
-        table: Table,
-        partition: str,
-        *,
-        start: Value | None = None,
-        limit: int,
-        index: Index | None = None,
-        newest_first: bool = False,
-        consistent: bool = False,
-    ) -> list[Item]:
+    async def query(self, query: Query) -> list[Item]:
         await self._arrive()
-        return self.query_now(
-            self.items, table, partition, start, limit, index, newest_first=newest_first
-        )
+        return self.query_now(self.items, query)
 
     async def _arrive(self) -> None:
         """The moment before a call takes effect."""
@@ -86,35 +74,26 @@ class ModelStore:
         held = self.items.get(key_of(table, key))
         return dict(held) if held else None
 
-    def query_now(
-        self,
-        items: Mapping[Key, Item],
-        table: Table,
-        partition: str,
-        start: Value | None,
-        limit: int,
-        index: Index | None,
-        *,
-        newest_first: bool,
-    ) -> list[Item]:
+    def query_now(self, items: Mapping[Key, Item], query: Query) -> list[Item]:
         """A query on `items`, which are those of now or of some moment before."""
         self.reads += 1
-        shape = index or table
+        shape = query.index or query.table
+        sort = shape.sort.name
         found = [
             item
             for key, item in items.items()
-            if key[0] == table.name
-            and item.get(shape.partition.name) == partition
-            and shape.sort.name in item
+            if key[0] == query.table.name
+            and item.get(shape.partition.name) == query.partition
+            and sort in item
         ]
-        found.sort(key=lambda item: item[shape.sort.name], reverse=newest_first)
-        if start is not None:
+        found.sort(key=lambda item: item[sort], reverse=query.newest_first)
+        if query.start is not None:
             found = [
                 item
                 for item in found
-                if (item[shape.sort.name] < start) == newest_first  # type: ignore[operator]
+                if (item[sort] < query.start) == query.newest_first  # type: ignore[operator]
             ]
-        return [_projected(item, table, index) for item in found[:limit]]
+        return [_projected(item, query.table, query.index) for item in found[: query.limit]]
 
     def _set(self, key: Key, item: Item) -> None:
         """The one place where an item is written."""

@@ -19,7 +19,7 @@ from local.errors import Failed
 from shared.log import Log
 from shared.records import Item, Kind, Record
 from shared.schema import STREAMS
-from shared.table import Put
+from shared.table import Put, Query
 from tests.model_store import ModelStore
 
 Found = dict[str, dict[str, Any]]
@@ -147,7 +147,7 @@ async def test_a_query_is_priced_by_all_that_it_reads() -> None:
     for seq in range(9):
         item: Item = {"pk": "p", "seq": seq, "text": "x" * 1000}
         await store.put(Put(STREAMS, item))
-    await store.query(STREAMS, "p", start=0, limit=100, consistent=True)
+    await store.query(Query(STREAMS, "p", 100, start=0, consistent=True))
     assert store.counts.rru == 3
 
 

@@ -26,7 +26,7 @@ from shared.producer import Producer
 from shared.records import FinishReason, Item, Kind, Record, Status, StreamKey
 from shared.schema import STREAMS, TENANTS
 from shared.starting import cancel
-from shared.table import Conflict, DynamoDB, Put, Store, Update, Write
+from shared.table import Conflict, DynamoDB, Put, Query, Store, Update, Write
 from tests.e2e import dynoxide
 from tests.model_store import ModelStore
 
@@ -132,12 +132,14 @@ async def test_a_partition_is_read_in_order(store: Store, pk: str, consistent: b
 
     async def read(start: int | None, limit: int, *, newest_first: bool = False) -> list[object]:
         found = await store.query(
-            STREAMS,
-            pk,
-            start=start,
-            limit=limit,
-            newest_first=newest_first,
-            consistent=consistent,
+            Query(
+                STREAMS,
+                pk,
+                limit,
+                start=start,
+                newest_first=newest_first,
+                consistent=consistent,
+            )
         )
         return [found_item["seq"] for found_item in found]
 
@@ -159,12 +161,7 @@ async def test_an_index_lists_what_has_its_attributes_and_shows_what_it_holds(
 
     async def names(start: str | None, limit: int) -> list[object]:
         found = await store.query(
-            STREAMS,
-            pk,
-            index=STREAMS.indexes[0],
-            start=start,
-            limit=limit,
-            newest_first=True,
+            Query(STREAMS, pk, limit, start=start, index=STREAMS.indexes[0], newest_first=True)
         )
         assert all("private" not in found_item for found_item in found)
         return [(found_item["stream"], found_item["status"]) for found_item in found]

@@ -14,7 +14,7 @@ from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, Re
 from shared.errors import Unavailable
 from shared.records import Item
 from shared.schema import STREAMS, TENANTS
-from shared.table import _CONFLICT_TRIES_MAX, Conflict, DynamoDB, Put, Update, Write
+from shared.table import _CONFLICT_TRIES_MAX, Conflict, DynamoDB, Put, Query, Update, Write
 
 ITEM: Item = {"pk": "tenant#stream", "seq": 1, "text": "hello"}
 WIRE = {"pk": {"S": "tenant#stream"}, "seq": {"N": "1"}, "text": {"S": "hello"}}
@@ -217,9 +217,9 @@ async def test_an_item_is_got_consistently(store: DynamoDB, wire: Wire) -> None:
 
 async def test_a_partition_is_queried_forwards_and_backwards(store: DynamoDB, wire: Wire) -> None:
     wire.answers({"Items": [WIRE]}, {"Items": []}, {"Items": []})
-    assert await store.query(STREAMS, "p", start=3, limit=7, consistent=True) == [ITEM]
-    await store.query(STREAMS, "p", start=3, limit=7, newest_first=True)
-    await store.query(TENANTS, "p", limit=1)
+    assert await store.query(Query(STREAMS, "p", 7, start=3, consistent=True)) == [ITEM]
+    await store.query(Query(STREAMS, "p", 7, start=3, newest_first=True))
+    await store.query(Query(TENANTS, "p", 1))
     forwards, backwards, whole = (asked for _, asked in wire.asked)
     assert forwards == {
         "TableName": "real-streams",
@@ -239,7 +239,7 @@ async def test_a_partition_is_queried_forwards_and_backwards(store: DynamoDB, wi
 async def test_an_index_is_queried_by_its_own_names(store: DynamoDB, wire: Wire) -> None:
     wire.answers({"Items": []})
     await store.query(
-        STREAMS, "tenant", index=STREAMS.indexes[0], start="s", newest_first=True, limit=2
+        Query(STREAMS, "tenant", 2, start="s", index=STREAMS.indexes[0], newest_first=True)
     )
     ((_, asked),) = wire.asked
     assert asked["IndexName"] == "by_tenant"

@@ -13,6 +13,7 @@ from shared.errors import Unavailable
 from shared.log import SUMMARY_SEQ, Log, Page
 from shared.records import Item, Kind, Record, StreamKey
 from shared.schema import STREAMS
+from shared.table import Query
 from tests.model_store import key_of
 from tests.simulation.store import Database
 
@@ -226,7 +227,7 @@ def trusts_a_stale_read(patch: pytest.MonkeyPatch) -> None:
     """Reads that take what an eventually consistent query shows for all that there is."""
 
     async def read(self: Log, key: StreamKey, after: int = -1, **_: Any) -> Page:
-        items = await self._store.query(STREAMS, key.pk, start=after, limit=1000)
+        items = await self._store.query(Query(STREAMS, key.pk, 1000, start=after))
         records = log._contiguous(items[1:], after + 1)
         return Page(Record.from_item(items[0]) if after >= 0 else None, records)
 

@@ -13,10 +13,9 @@ from shared.log import Log
 from shared.models import Ask, Finish, Message, Usage
 from shared.pacing import Pacing
 from shared.producer import Producer
-from shared.records import Item, Kind, Record, Value, dump
-from shared.schema import Index, Table
+from shared.records import Item, Kind, Record, dump
 from shared.starting import Start
-from shared.table import Conflict, Put, Write
+from shared.table import Conflict, Put, Query, Write
 from tests.model_store import ModelStore
 
 ASK = Ask("scripted", (Message("user", "Count."),))
@@ -51,27 +50,9 @@ class ScriptedStore(ModelStore):
         self._reply(fate)
         return conflict
 
-    async def query(
-        self,
-        table: Table,
-        partition: str,
-        *,
-        start: Value | None = None,
-        limit: int,
-        index: Index | None = None,
-        newest_first: bool = False,
-        consistent: bool = False,
-    ) -> list[Item]:
-        items = await super().query(
-            table,
-            partition,
-            start=start,
-            limit=limit,
-            index=index,
-            newest_first=newest_first,
-            consistent=consistent,
-        )
-        return items if consistent else [i for i in items if i.get("seq") not in self.hidden]
+    async def query(self, query: Query) -> list[Item]:
+        items = await super().query(query)
+        return items if query.consistent else [i for i in items if i.get("seq") not in self.hidden]
 
     async def _fate(self) -> str:
         await asyncio.sleep(self.write_s)

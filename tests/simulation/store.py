@@ -3,14 +3,14 @@
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any, TypeVar
 
 from shared.errors import Unavailable
-from shared.records import Item, Record, Value
-from shared.schema import STREAMS, Index, Table
-from shared.table import Conflict, Put, Write
+from shared.records import Item, Record
+from shared.schema import STREAMS, Table
+from shared.table import Conflict, Put, Query, Write
 from tests.model_store import Key, ModelStore
 from tests.simulation.history import History
 
@@ -127,29 +127,17 @@ class FaultyStore:
     async def get(self, table: Table, key: Item) -> Item | None:
         return await self._call(f"get {table.name}", lambda: self._database.get_now(table, key))
 
-    async def query(
-        self,
-        table: Table,
-        partition: str,
-        *,
-        start: Value | None = None,
-        limit: int,
-        index: Index | None = None,
-        newest_first: bool = False,
-        consistent: bool = False,
-    ) -> list[Item]:
+    async def query(self, query: Query) -> list[Item]:
         def read() -> list[Item]:
             view: Mapping[Key, Item] = self._database.items
-            if not consistent and self._happens(self._faults.stale):
-                view = self._past(partition)
-            most = limit
+            if not query.consistent and self._happens(self._faults.stale):
+                view = self._past(query.partition)
+            limit = query.limit
             if self._happens(self._faults.short):
-                most = min(limit, self._rng.randint(2, 5))  # a page of 1 MB was full
-            return self._database.query_now(
-                view, table, partition, start, most, index, newest_first=newest_first
-            )
+                limit = min(limit, self._rng.randint(2, 5))  # a page of 1 MB was full
+            return self._database.query_now(view, replace(query, limit=limit))
 
-        return await self._call(f"query from {start} consistent {consistent}", read)
+        return await self._call(f"query from {query.start} consistent {query.consistent}", read)
 
     def _past(self, partition: str) -> Mapping[Key, Item]:
         hidden = None

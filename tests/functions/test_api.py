@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -228,3 +229,30 @@ async def test_healthz(sluice: Sluice) -> None:
     transport = httpx.ASGITransport(api.build(sluice.services, sluice.launch))
     async with httpx.AsyncClient(transport=transport, base_url="http://x") as anyone:
         assert (await anyone.get("/healthz")).json()["status"] == "ok"
+
+
+def test_lambda_finds_a_handler_that_answers_a_function_urls_event() -> None:
+    """Mangum and all, but for the network: health asks no table."""
+    event = {
+        "version": "2.0",
+        "rawPath": "/healthz",
+        "rawQueryString": "",
+        "headers": {"host": "x.lambda-url.us-east-1.on.aws"},
+        "requestContext": {
+            "http": {"method": "GET", "path": "/healthz", "sourceIp": "192.0.2.1"},
+            "stage": "$default",
+        },
+        "isBase64Encoded": False,
+    }
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)  # else Mangum makes one, and leaves it open
+    try:
+        answer = api.handler(event, SimpleNamespace(aws_request_id="r-1"))
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+    assert answer["statusCode"] == 200
+    assert answer["headers"]["request-id"] == "r-1"
+    assert json.loads(answer["body"])["status"] == "ok"
+    with pytest.raises(AttributeError):
+        _ = api.nothing

@@ -2,14 +2,18 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
 import httpx
 import pytest
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from functions import stream
+from functions.stream import FOLLOW_MARGIN_S
 from shared.models import Ask, Finish
+from shared.producer import DEADLINE_MARGIN_S
 from shared.records import Kind, Record, StreamKey
 from tests.functions.conftest import Sluice, client, serving, start_body
 
@@ -351,3 +355,42 @@ async def test_healthz_needs_no_key(sluice: Sluice) -> None:
         answer = await anyone.get("/healthz")
     assert answer.json() == {"status": "ok", "version": "dev"}
     assert answer.headers["request-id"]
+
+
+def with_deadline(app: ASGIApp, seconds: float) -> ASGIApp:
+    """The app as the runtime calls it, in an invocation that ends so soon."""
+
+    async def invoked(scope: Scope, receive: Receive, send: Send) -> None:
+        deadline_ms = int((time.time() + seconds) * 1000)
+        scope["extensions"] = {"lambda": {"deadline_ms": deadline_ms, "request_id": "r-1"}}
+        await app(scope, receive, send)
+
+    return invoked
+
+
+async def test_an_answer_ends_in_time_before_its_invocation_does(sluice: Sluice) -> None:
+    app = with_deadline(stream.build(sluice.services), DEADLINE_MARGIN_S + 0.5)
+    async with client(app) as late:
+        answer = await late.post("/v1/streams", json=start_body("demo?tokens=9000&rate=50"))
+    assert answer.headers["request-id"] == "r-1"
+    closed = events(answer.text)[-1][2]
+    assert closed["status"] == "failed"
+    assert closed["error"]["type"] == "urn:sluice:problem:out-of-time"
+    assert closed["error"]["retryable"] is True
+    assert text_of(answer.text)
+
+
+async def test_a_follower_is_let_go_before_its_invocation_ends_and_comes_again(
+    sluice: Sluice,
+) -> None:
+    body = start_body("demo?tokens=80&rate=50")
+    started = await sluice.api.post("/v1/streams", json=body, headers={"prefer": "respond-async"})
+    path = f"/v1/streams/{started.json()['id']}/events"
+    async with client(with_deadline(stream.build(sluice.services), FOLLOW_MARGIN_S + 0.5)) as late:
+        first = await late.get(path)
+    seen = events(first.text)
+    assert seen[-1][1] == "chunk"
+    rest = await sluice.stream.get(path, headers={"last-event-id": str(seen[-1][0])})
+    whole = await sluice.stream.get(path)
+    assert seen + events(rest.text) == events(whole.text)
+    assert events(whole.text)[-1][2]["status"] == "completed"

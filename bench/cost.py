@@ -28,6 +28,7 @@ ANSWERS = 1000
 class Spent:
     """What one answer, or one reader of it, took from the store and from Lambda."""
 
+    writes: int
     wru: float
     rru: float
     invocations: int
@@ -61,7 +62,7 @@ async def measure(bench: Bench) -> list[Row]:
         )
         counts = await paced.counts()
     seconds = (response.ended_ns - response.began_ns) / 1e9
-    answer = Spent(counts.wru, counts.rru, 1, seconds)
+    answer = Spent(counts.writes, counts.wru, counts.rru, 1, seconds)
     polls, text = poller
     if text != text_of(events):
         raise RuntimeError("the polls did not bring the whole answer")
@@ -77,14 +78,14 @@ async def _each(unpaced: Server, model: str) -> Spent:
     response = await start(unpaced.port, model, pacing={"flush_interval_ms": 0})
     await response.events()
     counts = await unpaced.counts()
-    return Spent(counts.wru, counts.rru, 1, (response.ended_ns - response.began_ns) / 1e9)
+    return Spent(counts.writes, counts.wru, counts.rru, 1, (response.ended_ns - response.began_ns) / 1e9)
 
 
 async def _follow(elsewhere: Server, stream: str) -> Spent:
     response = await request(elsewhere.port, "GET", f"/v1/streams/{stream}/events")
     await response.events()
     counts = await elsewhere.counts()
-    return Spent(counts.wru, counts.rru, 1, (response.ended_ns - response.began_ns) / 1e9)
+    return Spent(counts.writes, counts.wru, counts.rru, 1, (response.ended_ns - response.began_ns) / 1e9)
 
 
 async def _poll(api: Server, stream: str) -> tuple[Spent, str]:
@@ -101,12 +102,13 @@ async def _poll(api: Server, stream: str) -> tuple[Spent, str]:
         if not page["closed"]:
             await asyncio.sleep(page["poll_after_ms"] / 1000)
     counts = await api.counts()
-    return Spent(counts.wru, counts.rru, polls, seconds), text
+    return Spent(counts.writes, counts.wru, counts.rru, polls, seconds), text
 
 
 def _units(answer: Spent, each: Spent, polls: Spent, follower: Spent) -> list[Row]:
     token = "a write a token"
     return [
+        Row("cost", "an answer: write requests", answer.writes, "", token, each.writes),
         Row("cost", "an answer: writes", answer.wru, "WRU", token, each.wru),
         Row("cost", "an answer: reads, its client attached", answer.rru, "RRU"),
         Row("cost", "a client that polls: requests", polls.invocations, ""),

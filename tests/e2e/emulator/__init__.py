@@ -37,13 +37,15 @@ class Function:
     """A function of the emulator.
 
     `handler` is Lambda's dotted name of the app's factory, `processes` how many environments are
-    there, `env` the function's variables (it sees none of ours), `task_root` the unpacked asset.
+    there, `env` the function's variables (it sees none of ours), `task_root` the unpacked asset,
+    `python` what runs it.
     """
 
     handler: str
     processes: int = 1
     env: Mapping[str, str] = field(default_factory=dict)
     task_root: Path = ROOT
+    python: str = sys.executable
 
 
 class Emulator:
@@ -117,7 +119,7 @@ class Emulator:
         # As Lambda calls it; the bootstrap that it names is never opened.
         return self._spawn(
             name,
-            [str(wrapper), sys.executable, "/var/runtime/bootstrap.py"],
+            [str(wrapper), function.python, "/var/runtime/bootstrap.py"],
             cwd=function.task_root,
             env={
                 "PATH": "/usr/bin:/bin",

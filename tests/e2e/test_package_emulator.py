@@ -1,0 +1,57 @@
+"""The package that is deployed, run by itself: no source and no dependency of this checkout."""
+
+import asyncio
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from functions.wiring import Services
+from infra import package
+from local.database import connect
+from local.dynoxide import dynoxide
+from shared.settings import Settings
+from tests.e2e.emulator import Emulator, Function
+from tests.functions.conftest import start_body
+from tests.functions.test_stream import events
+
+pytestmark = pytest.mark.e2e
+
+
+def interpreter() -> str:
+    """Lambda's version where this machine has it; else the Python below this environment."""
+    for python in (f"python{package.PYTHON}", str(Path(sys.base_prefix) / "bin" / "python3")):
+        with suppress(FileNotFoundError):
+            if subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode == 0:
+                return python
+    pytest.skip("no Python but that of this environment")
+
+
+def test_the_package_streams_an_answer(tmp_path: Path) -> None:
+    package.bundle(tmp_path)
+    with dynoxide(None) as endpoint:
+        settings = Settings(dynamodb_endpoint=endpoint)
+        services = Services.on(connect(settings, own=True), settings)
+        asyncio.run(services.tenants.add_key("demo", "demo"))
+        env = {
+            "SLUICE_DYNAMODB_ENDPOINT": endpoint,
+            "AWS_ACCESS_KEY_ID": "local",
+            "AWS_SECRET_ACCESS_KEY": "local",
+            # Nothing from the user's own site packages either.
+            "PYTHONNOUSERSITE": "1",
+        }
+        function = Function(
+            "functions.stream.create", env=env, task_root=tmp_path, python=interpreter()
+        )
+        with Emulator({"stream": function}) as emulator:
+            answer = httpx.post(
+                emulator.url("stream") + "/v1/streams",
+                json=start_body("demo?tokens=20&rate=0"),
+                headers={"authorization": "Bearer demo"},
+                timeout=30,
+            )
+    assert answer.status_code == 200, answer.text
+    assert events(answer.text)[-1][2]["status"] == "completed"

@@ -24,9 +24,10 @@ pytestmark = pytest.mark.e2e
 def interpreter() -> str:
     """Lambda's version where this machine has it; else the Python below this environment."""
     for python in (f"python{package.PYTHON}", str(Path(sys.base_prefix) / "bin" / "python3")):
-        with suppress(FileNotFoundError):
-            if subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode == 0:
-                return python
+        with suppress(FileNotFoundError, subprocess.CalledProcessError):
+            # Its own word for where it is: the function's process has another PATH.
+            where = [python, "-c", "import sys; print(sys.executable)"]
+            return subprocess.run(where, capture_output=True, text=True, check=True).stdout.strip()
     pytest.skip("no Python but that of this environment")
 
 

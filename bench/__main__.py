@@ -6,15 +6,16 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from bench import cold, cost, cpu, followers, relay
 from bench.parts import Bench, bench
 from bench.rows import Row, render
 
-SECTIONS: dict[str, Callable[[Bench], Awaitable[list[Row]]]] = {
+SECTIONS: dict[str, Callable[[Bench], Coroutine[Any, Any, list[Row]]]] = {
     "relay": relay.measure,
     "cpu": cpu.measure,
     "cold": cold.measure,
@@ -29,15 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with bench(quick=options.quick) as given:
         for name in options.sections or SECTIONS:
             print(name, file=sys.stderr, flush=True)
-            rows += asyncio.run(_measured(SECTIONS[name], given))
+            rows += asyncio.run(SECTIONS[name](given))
     print(render(rows))
     if options.json:
         options.json.write_text(json.dumps({"machine": _machine(), "rows": _raw(rows)}, indent=2))
     return 0
-
-
-async def _measured(measure: Callable[[Bench], Awaitable[list[Row]]], given: Bench) -> list[Row]:
-    return await measure(given)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

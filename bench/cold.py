@@ -9,10 +9,11 @@ import asyncio
 import sys
 import time
 from pathlib import Path
+from statistics import median
 
 from bench import package
 from bench.parts import Bench, environment, process
-from bench.rows import Row, median
+from bench.rows import Row
 from bench.runtime_api import RuntimeApi
 
 HELLO = "awslambdaric, empty handler"

@@ -7,9 +7,9 @@ time of an invocation is the one measured here, so a real database's slower repl
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
-from bench.client import request, start, text_of
+from bench.client import Response, request, start, text_of
 from bench.counting import Counts
 from bench.parts import Bench, Server, server
 from bench.rows import Row
@@ -34,6 +34,12 @@ class Spent:
     invocations: int
     seconds: float
 
+    @classmethod
+    def of(cls, counts: Counts, response: Response) -> Self:
+        """One invocation, for as long as its response took."""
+        seconds = (response.ended_ns - response.began_ns) / 1e9
+        return cls(counts.writes, counts.wru, counts.rru, 1, seconds)
+
     def usd(self, memory_mb: int) -> float:
         return (
             self.wru * WRU_USD
@@ -53,39 +59,31 @@ async def measure(bench: Bench) -> list[Row]:
         server(bench, "api") as api,
     ):
         # Brings them up, so that nobody's first import is billed as an answer.
-        await asyncio.gather(*(_counts(one) for one in (paced, unpaced, elsewhere, api)))
+        await asyncio.gather(*(one.counts() for one in (paced, unpaced, elsewhere, api)))
         bench.say(f"one answer of {tokens} tokens, twice")
         response = await start(paced.port, model)
         stream = response.headers["stream-id"]
         events, follower, poller, each = await asyncio.gather(
             response.events(), _follow(elsewhere, stream), _poll(api, stream), _each(unpaced, model)
         )
-        counts = await paced.counts()
-    seconds = (response.ended_ns - response.began_ns) / 1e9
-    answer = Spent(counts.writes, counts.wru, counts.rru, 1, seconds)
+        answer = Spent.of(await paced.counts(), response)
     polls, text = poller
     if text != text_of(events):
         raise RuntimeError("the polls did not bring the whole answer")
     return [*_units(answer, each, polls, follower), *_usd(answer, each, polls, follower)]
 
 
-async def _counts(one: Server) -> Counts:
-    return await one.counts()
-
-
 async def _each(unpaced: Server, model: str) -> Spent:
     """The same answer with a write for each token."""
     response = await start(unpaced.port, model, pacing={"flush_interval_ms": 0})
     await response.events()
-    counts = await unpaced.counts()
-    return Spent(counts.writes, counts.wru, counts.rru, 1, (response.ended_ns - response.began_ns) / 1e9)
+    return Spent.of(await unpaced.counts(), response)
 
 
 async def _follow(elsewhere: Server, stream: str) -> Spent:
     response = await request(elsewhere.port, "GET", f"/v1/streams/{stream}/events")
     await response.events()
-    counts = await elsewhere.counts()
-    return Spent(counts.writes, counts.wru, counts.rru, 1, (response.ended_ns - response.began_ns) / 1e9)
+    return Spent.of(await elsewhere.counts(), response)
 
 
 async def _poll(api: Server, stream: str) -> tuple[Spent, str]:

@@ -8,10 +8,11 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from statistics import median
 
 from bench import package
 from bench.parts import Bench, cpu_s, environment, peak_mb, process
-from bench.rows import Row, median
+from bench.rows import Row
 from bench.runtime_api import RuntimeApi, post_event
 
 FLOOR = "passthrough without a log or AWS"

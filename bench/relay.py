@@ -8,12 +8,12 @@ import asyncio
 from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import pairwise
-from statistics import pstdev
+from statistics import median, pstdev
 
 from bench.client import Event, start
 from bench.model import stamps
 from bench.parts import Bench, Server, server
-from bench.rows import Row, median, percentile
+from bench.rows import Row, percentile
 
 RATES = (50, 200)
 FLOOR = "passthrough without a log"

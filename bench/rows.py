@@ -1,7 +1,6 @@
 """Rows of the table, and the statistics that they are made of."""
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,10 +26,6 @@ def percentile(values: Sequence[float], percent: float) -> float:
     """The nearest rank: a value that was really measured."""
     ranked = sorted(values)
     return ranked[max(math.ceil(len(ranked) * percent / 100) - 1, 0)]
-
-
-def median(values: Sequence[float]) -> float:
-    return statistics.median(values)
 
 
 def render(rows: Sequence[Row]) -> str:

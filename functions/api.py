@@ -1,6 +1,9 @@
 """The `api` function: everything that answers at once, through Mangum."""
 
+import asyncio
+import json
 import math
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from starlette.requests import Request
@@ -8,12 +11,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from functions.wiring import Launch, Services, app, lambda_launch, read_body, stream_key
+from functions.wiring import Services, app, read_body, stream_key
 from shared.dialects import native
 from shared.errors import InvalidRequest, Unavailable
-from shared.follower import Follower, bury
+from shared.follower import Follower
 from shared.records import Status, StreamKey
-from shared.starting import Started, cancel, first_outcome, start_stream
+from shared.settings import Settings
+from shared.starting import Started, cancel, check_replay, start_stream
+
+#: Has a stream produced by somebody who does not hold the client's connection.
+Launch = Callable[[StreamKey], Awaitable[None]]
 
 
 def __getattr__(name: str) -> Any:
@@ -71,17 +78,17 @@ class _Routes:
             try:
                 await self._launch(outcome.key)
             except Unavailable as error:
-                await bury(self._log, outcome.key, outcome.opened, error)
+                await self._log.close_abandoned(outcome.key, outcome.opened, error)
                 raise
         else:
-            await first_outcome(self._log, outcome.key, or_in_flight=True)
+            await check_replay(self._log, outcome.key, may_run=True)
         return _accepted(outcome.key)
 
     async def newest(self, request: Request) -> Response:
         before, limit = native.decode_list(request.query_params)
         tenant = request.state.identity.tenant
         # One more than is shown tells whether there is another page.
-        found = await self._log.newest(tenant, before=before, limit=limit + 1)
+        found = await self._log.summaries(tenant, before=before, limit=limit + 1)
         streams = [native.encode_summary(summary) for summary in found[:limit]]
         next_page = streams[-1]["id"] if len(found) > limit else None
         return JSONResponse({"streams": streams, "next_page": next_page})
@@ -115,8 +122,35 @@ def _accepted(key: StreamKey) -> Response:
         {"id": key.stream, "status": Status.OPEN, **native.urls(key.stream)},
         status_code=202,
         headers={
-            "location": f"/v1/streams/{key.stream}",
+            "location": key.path,
             "preference-applied": "respond-async",
             "stream-id": key.stream,
         },
     )
+
+
+def lambda_launch(settings: Settings) -> Launch:
+    """Launches the `produce` function; Lambda keeps the event until that has run."""
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.session import Session
+
+    client: Any = Session().create_client(
+        "lambda",
+        region_name=settings.region,
+        config=Config(connect_timeout=1, read_timeout=5, retries={"mode": "standard"}),
+    )
+
+    async def launch(key: StreamKey) -> None:
+        event = json.dumps({"tenant": key.tenant, "stream": key.stream}).encode()
+        try:
+            await asyncio.to_thread(
+                client.invoke,
+                FunctionName=settings.produce_function,
+                InvocationType="Event",
+                Payload=event,
+            )
+        except (BotoCoreError, ClientError) as error:
+            raise Unavailable("The stream's producer could not be started.") from error
+
+    return launch

@@ -6,7 +6,6 @@ from typing import Any
 
 from functions.wiring import Services
 from shared.errors import SluiceError
-from shared.follower import bury
 from shared.records import StreamKey
 from shared.starting import Start
 
@@ -25,7 +24,7 @@ async def produce(services: Services, key: StreamKey, *, ends_at: float | None =
         by = services.log.new_writer()
         producer = services.producer(key, start, epoch=1, by=by, ends_at=ends_at)
     except SluiceError as error:
-        await bury(services.log, key, records[-1], error)
+        await services.log.close_abandoned(key, records[-1], error)
         return
     await producer.run(records)
 

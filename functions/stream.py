@@ -17,7 +17,7 @@ from functions.wiring import Services, app, deadline, read_body, stream_key
 from shared.dialects import native
 from shared.follower import Follower
 from shared.records import Record, StreamKey
-from shared.starting import Started, first_outcome, start_stream
+from shared.starting import Started, check_replay, start_stream
 
 #: How long an answer waits for its model before it begins, so that a failure can still be told by
 #: its status. A client that is cut off before it knows the stream repeats its Idempotency-Key.
@@ -44,7 +44,7 @@ def build(services: Services) -> ASGIApp:
         )
         if isinstance(outcome, Started):
             return await _answer(services, outcome, deadline(request))
-        await first_outcome(services.log, outcome.key, or_in_flight=False)
+        await check_replay(services.log, outcome.key, may_run=False)
         return await _follow(services, outcome.key, -1, deadline(request))
 
     async def events(request: Request) -> Response:
@@ -110,7 +110,7 @@ class EventStream(Response):
             headers={
                 **native.EVENT_STREAM_HEADERS,
                 "stream-id": key.stream,
-                "location": f"/v1/streams/{key.stream}/events",
+                "location": f"{key.path}/events",
             }
         )
         del self.headers["content-length"]
@@ -148,7 +148,7 @@ class EventStream(Response):
         records = self._first
         while not gone.done() and loop.time() < self._ends_at:
             data = self._encoder.encode(records)
-            if not data and loop.time() - sent_at >= native.HEARTBEAT_S:
+            if not data and loop.time() - sent_at >= native.SILENCE_S_MAX:
                 data = native.HEARTBEAT
             if data:
                 await send({"type": "http.response.body", "body": data, "more_body": True})

@@ -1,11 +1,10 @@
 """Puts the parts together: what every function is made of, and the app around its routes."""
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Self
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -14,7 +13,7 @@ from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.dialects import native
-from shared.errors import MethodNotAllowed, NotFound, SluiceError, TooLarge, Unavailable
+from shared.errors import MethodNotAllowed, NotFound, SluiceError, TooLarge
 from shared.live import Live
 from shared.log import Log, unknown_stream
 from shared.middleware import stack
@@ -26,9 +25,6 @@ from shared.settings import Settings
 from shared.starting import Start
 from shared.table import DynamoDB, Store
 from shared.tenants import Identity, Tenants
-
-#: Has a stream produced by somebody who does not hold the client's connection.
-Launch = Callable[[StreamKey], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +65,11 @@ class Services:
         )
 
 
-def dynamodb(settings: Settings, *, threads: int = 8) -> DynamoDB:
+def dynamodb(settings: Settings) -> DynamoDB:
     return DynamoDB(
         {"streams": settings.streams_table, "tenants": settings.tenants_table},
         region=settings.region,
         endpoint=settings.dynamodb_endpoint,
-        threads=threads,
     )
 
 
@@ -143,33 +138,6 @@ def deadline(request: Request) -> float | None:
     if at_ms is None:
         return None
     return asyncio.get_running_loop().time() + at_ms / 1000 - time.time()
-
-
-def lambda_launch(settings: Settings) -> Launch:
-    """Launches the `produce` function; Lambda keeps the event until that has run."""
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError
-    from botocore.session import Session
-
-    client: Any = Session().create_client(
-        "lambda",
-        region_name=settings.region,
-        config=Config(connect_timeout=1, read_timeout=5, retries={"mode": "standard"}),
-    )
-
-    async def launch(key: StreamKey) -> None:
-        event = json.dumps({"tenant": key.tenant, "stream": key.stream}).encode()
-        try:
-            await asyncio.to_thread(
-                client.invoke,
-                FunctionName=settings.produce_function,
-                InvocationType="Event",
-                Payload=event,
-            )
-        except (BotoCoreError, ClientError) as error:
-            raise Unavailable("The stream's producer could not be started.") from error
-
-    return launch
 
 
 def _openai_key(settings: Settings) -> Callable[[], Awaitable[str]] | str:

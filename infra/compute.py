@@ -50,6 +50,7 @@ class Compute:
             # Lambda's own Python runtime cannot stream: this starts the loop that can.
             environment={"AWS_LAMBDA_EXEC_WRAPPER": f"/var/task/{package.WRAPPER}"},
         )
+        self._allow_clients(function)
         self._allow_models(function)
         self._open_url("StreamUrl", function, lambda_.InvokeMode.RESPONSE_STREAM)
         return function
@@ -76,7 +77,7 @@ class Compute:
         )
         function.configure_async_invoke(
             # Both retries of an error (after 1 and 3 minutes) fit. Who has waited longer for an
-            # answer to begin has gone; a producer that died late is for its log's next epoch.
+            # answer to begin has gone; a stream whose producer died is closed by its next reader.
             retry_attempts=2,
             max_event_age=Duration.minutes(5),
             on_failure=destinations.SqsDestination(failures),
@@ -91,6 +92,8 @@ class Compute:
             memory_mb=self._config.api_memory_mb,
             environment={"SLUICE_PRODUCE_FUNCTION": produce.function_name},
         )
+        self._allow_clients(function)
+        self._allow_summaries(function)
         _allow(function, ["lambda:InvokeFunction"], [produce.function_arn])
         self._open_url("ApiUrl", function, lambda_.InvokeMode.BUFFERED)
         return function
@@ -137,7 +140,7 @@ class Compute:
                 id="AwsSolutions-L1", reason="The package is compiled and tested for this version."
             )
         )
-        self._allow_tables(function)
+        self._allow_logs(function)
         return function
 
     def _environment(self) -> dict[str, str]:
@@ -152,19 +155,20 @@ class Compute:
         }
         return {name: value for name, value in found.items() if value}
 
-    def _allow_tables(self, function: lambda_.Function) -> None:
-        streams, tenants = self._tables["streams"], self._tables["tenants"]
-        _allow(
-            function,
-            ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem"],
-            [streams.table_arn],
-        )
-        _allow(function, ["dynamodb:Query"], [f"{streams.table_arn}/index/by_tenant"])
-        _allow(
-            function,
-            ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"],
-            [tenants.table_arn],
-        )
+    def _allow_logs(self, function: lambda_.Function) -> None:
+        """Read, append to and close streams."""
+        actions = ["dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem"]
+        _allow(function, actions, [self._tables["streams"].table_arn])
+
+    def _allow_summaries(self, function: lambda_.Function) -> None:
+        streams = self._tables["streams"].table_arn
+        _allow(function, ["dynamodb:GetItem"], [streams])
+        _allow(function, ["dynamodb:Query"], [f"{streams}/index/by_tenant"])
+
+    def _allow_clients(self, function: lambda_.Function) -> None:
+        """Look keys up, and claim idempotency keys."""
+        actions = ["dynamodb:GetItem", "dynamodb:PutItem"]
+        _allow(function, actions, [self._tables["tenants"].table_arn])
 
     def _allow_models(self, function: lambda_.Function) -> None:
         if self._config.openai_secret_name:

@@ -13,7 +13,8 @@ from pathlib import Path
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
-ROOT = Path(__file__).resolve().parent.parent
+from infra.package import ROOT
+
 CDK = ROOT / "node_modules" / ".bin" / "cdk"
 # Where `cdk bootstrap` notes what it has made in a region.
 BOOTSTRAP = "/cdk-bootstrap/hnb659fds/version"

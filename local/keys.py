@@ -58,8 +58,6 @@ def add_to_stack(
 ) -> None:
     """Add a key to a deployed stack, found by the outputs that its deployment left."""
     try:
-        # As for the deployment: boto3 by itself would not look at AWS_REGION.
-        region = region or os.environ.get("AWS_REGION")
         # boto3 itself does not look at AWS_REGION, which the deployment does.
         region = region or os.environ.get("AWS_REGION")
         session = boto3.Session(profile_name=profile, region_name=region)

@@ -18,7 +18,7 @@ from functions.wiring import Services
 from local.errors import Failed
 from shared.dialects import native
 from shared.live import Channel, Live
-from shared.logs import logger
+from shared.logger import logger
 from shared.records import StreamKey
 from shared.settings import Settings
 from shared.table import Store

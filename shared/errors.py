@@ -1,19 +1,18 @@
 """The only error tree. What a client may see of an error is decided here.
 
-    SluiceError                 500  internal
-    ├── InvalidRequest          400  names the field and the bound that it broke
-    ├── Unauthenticated         401
-    ├── Forbidden               403
-    ├── NotFound                404  also for what belongs to another tenant
-    ├── MethodNotAllowed        405
-    ├── InFlight                409  the first request with this Idempotency-Key still runs
-    ├── TooLarge                413
-    ├── KeyReused               422  this Idempotency-Key came with another body before
-    ├── Unavailable             503  the store, or a part of Sluice, cannot answer now
-    │   ├── ProducerLost             a producer died; its stream was closed by who noticed
-    │   ├── Interrupted              a producer was told to stop
-    │   └── OutOfTime                a producer's invocation came to its time limit
-    └── ProviderFailed          502  the model's provider failed; says whether a retry makes sense
+    SluiceError               500  internal
+    ├── InvalidRequest        400  names the field and the bound that it broke
+    ├── Unauthenticated       401
+    ├── NotFound              404  also for what belongs to another tenant
+    ├── MethodNotAllowed      405
+    ├── IdempotencyInFlight   409  the first request with this Idempotency-Key still runs
+    ├── TooLarge              413
+    ├── IdempotencyKeyReused  422  this Idempotency-Key came with another body before
+    ├── Unavailable           503  the store, or a part of Sluice, cannot answer now
+    │   ├── ProducerLost           a producer died; its stream was closed by who noticed
+    │   ├── Interrupted            a producer was told to stop
+    │   └── OutOfTime              a producer's invocation came to its time limit
+    └── ProviderFailed        502  the model's provider failed; says whether a retry makes sense
 
 A message is written for the client who reads it: it never carries a key, a prompt, an upstream's
 own words or the text of a Python exception.
@@ -105,12 +104,6 @@ class Unauthenticated(SluiceError):
         super().__init__(detail, headers={"WWW-Authenticate": 'Bearer realm="sluice"'})
 
 
-class Forbidden(SluiceError):
-    slug = "forbidden"
-    title = "This key may not do that"
-    status = 403
-
-
 class NotFound(SluiceError):
     slug = "not-found"
     title = "There is no such thing here"
@@ -123,7 +116,7 @@ class MethodNotAllowed(SluiceError):
     status = 405
 
 
-class InFlight(SluiceError):
+class IdempotencyInFlight(SluiceError):
     slug = "idempotency-in-flight"
     title = "A request with this Idempotency-Key is still running"
     status = 409
@@ -136,7 +129,7 @@ class TooLarge(SluiceError):
     status = 413
 
 
-class KeyReused(SluiceError):
+class IdempotencyKeyReused(SluiceError):
     slug = "idempotency-key-reused"
     title = "This Idempotency-Key was used with another request"
     status = 422

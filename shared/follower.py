@@ -5,10 +5,9 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from shared.errors import ProducerLost, SluiceError
 from shared.live import Channel, Live
-from shared.log import Log, closing
-from shared.records import FinishReason, Kind, Record, Status, StreamKey
+from shared.log import Log
+from shared.records import Kind, Record, StreamKey
 
 #: Between two reads at the end of a log, in seconds: when it is lively, when it is quiet.
 DELAY_MIN_S = 0.05
@@ -107,7 +106,7 @@ class Follower:
                         channel.attach(self.after)
                     records = await self._next(channel)
                     if not records and self._producer_died(channel):
-                        await bury(self._log, self._key, self._known())
+                        await self._log.close_abandoned(self._key, self._known())
                         # A read that was stale would take a lively producer for dead again.
                         await channel.news(DELAY_MIN_S)
                         continue
@@ -175,32 +174,3 @@ def _after_chunks(records: Sequence[Record], limit: int) -> int:
         if chunks > limit:
             return index
     return len(records)
-
-
-async def bury(
-    log: Log, key: StreamKey, newest: Record, error: SluiceError | None = None
-) -> Record:
-    """Close a stream that has no producer, after `newest`, keeping its text; who is first wins.
-
-    Returns the record that holds the next slot afterwards.
-    """
-    body = (
-        closing(Status.CANCELLED, FinishReason.CANCELLED)
-        if newest.kind == Kind.CANCEL
-        else closing(
-            Status.FAILED,
-            FinishReason.ERROR,
-            error=(error or ProducerLost()).brief(),
-        )
-    )
-    return await log.close(
-        key,
-        Record(
-            seq=newest.seq + 1,
-            kind=Kind.CLOSED,
-            epoch=newest.epoch + 1,
-            at=log.now_ms(),
-            by=log.new_writer(),
-            body=body,
-        ),
-    )

@@ -17,9 +17,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shared.errors import InvalidRequest, NotFound, Unavailable
+from shared.errors import InvalidRequest, NotFound, ProducerLost, SluiceError, Unavailable
 from shared.records import (
+    FinishReason,
     Item,
+    Kind,
     Record,
     Status,
     StreamKey,
@@ -33,12 +35,11 @@ from shared.table import Conflict, Put, Query, Store, Update, Write
 
 SUMMARY_SEQ = -1
 #: Where the newest record of an open stream is older than this, its producer is dead.
-LEASE_MS = 15_000
+DEAD_AFTER_S = 15.0
 #: How often a producer with nothing to say shows that it lives.
 HEARTBEAT_S = 5.0
 RETENTION_S = 30 * 24 * 3600
 PAGE_RECORDS_MAX = 1000
-LIST_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,24 @@ class Log:
         )
         return _holder(conflict, closed) if conflict else closed
 
+    async def close_abandoned(
+        self, key: StreamKey, newest: Record, error: SluiceError | None = None
+    ) -> Record:
+        """Close a stream that no producer will close, after `newest`, keeping its text.
+
+        Whoever is first wins: returns the record that holds the next slot. Without an `error` its
+        producer has died.
+        """
+        if newest.kind == Kind.CANCEL:
+            body = closing(Status.CANCELLED, FinishReason.CANCELLED)
+        else:
+            error = error or ProducerLost()
+            body = closing(Status.FAILED, FinishReason.ERROR, error=error.brief())
+        seq, epoch = newest.seq + 1, newest.epoch + 1
+        by = self.new_writer()
+        closed = Record(seq, Kind.CLOSED, epoch, self.now_ms(), by, body=body)
+        return await self.close(key, closed)
+
     async def read(
         self,
         key: StreamKey,
@@ -188,7 +207,7 @@ class Log:
             raise unknown_stream(key.stream)
         return Summary.from_item(item)
 
-    async def newest(self, tenant: str, *, before: str | None, limit: int) -> list[Summary]:
+    async def summaries(self, tenant: str, *, before: str | None, limit: int) -> list[Summary]:
         """A tenant's streams, newest first, from before the stream `before`."""
         items = await self._store.query(
             Query(
@@ -204,7 +223,7 @@ class Log:
 
     def is_dead(self, newest: Record) -> bool:
         """Whether the producer of an open stream with this newest record has died."""
-        return not newest.closes and self.now_ms() - newest.at > LEASE_MS
+        return not newest.closes and self.now_ms() - newest.at > DEAD_AFTER_S * 1000
 
     def _put(self, key: StreamKey, record: Record) -> Put:
         return Put(STREAMS, record.to_item(key.pk, self._expires_at(key)))

@@ -23,8 +23,8 @@ from typing import Any
 
 from shared.errors import Interrupted, OutOfTime, ProviderFailed, SluiceError, Unavailable
 from shared.live import Channel, Live
-from shared.log import HEARTBEAT_S, LEASE_MS, Log, closing
-from shared.logs import logger
+from shared.log import DEAD_AFTER_S, HEARTBEAT_S, Log, closing
+from shared.logger import logger
 from shared.models import Ask, Finish, Provider, estimate
 from shared.pacing import Pacer, Pacing
 from shared.records import PRODUCED, FinishReason, Kind, Record, Status, StreamKey
@@ -34,8 +34,8 @@ HELD_CHARS_MAX = 256 * 1024
 #: The text of one record: at most 256 KB in UTF-8, where an item may have 400.
 CHUNK_CHARS_MAX = 64 * 1024
 #: How long a write is tried again while the store does not answer. A producer that cannot write
-#: for longer has lost its lease.
-STORE_BUDGET_S = LEASE_MS / 1000
+#: for longer counts as dead.
+STORE_BUDGET_S = DEAD_AFTER_S
 #: What is left of an invocation when its producer ends the stream for want of time.
 DEADLINE_MARGIN_S = 10.0
 #: How long a producer that is being shut down may take to say so in the log.
@@ -106,7 +106,7 @@ class Producer:
         """Produce to the end of the stream, going on after `known`: all its records so far.
 
         Returns when the stream is closed, by us or another, or is another's to produce. Raises
-        `Unavailable` when the store did not take a write for as long as a lease.
+        `Unavailable` when the store did not take a write within `STORE_BUDGET_S`.
         """
         with self._live.producing(self.key) as self._channel:
             self._last_write = asyncio.get_running_loop().time()

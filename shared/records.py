@@ -59,6 +59,11 @@ class StreamKey:
         return f"{self.tenant}#{self.stream}"
 
     @property
+    def path(self) -> str:
+        """Where a client finds the stream; the tenant is in its key."""
+        return f"/v1/streams/{self.stream}"
+
+    @property
     def created_ms(self) -> int:
         """When the stream's id was made, in ms since 1970: the id carries it."""
         raw = base64.b32hexdecode(self.stream.upper())

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
-from shared.errors import InFlight, KeyReused, TooLarge, Unavailable, revive
-from shared.follower import bury
+from shared.errors import IdempotencyInFlight, IdempotencyKeyReused, TooLarge, Unavailable, revive
 from shared.log import Log
 from shared.models import Ask, Message, Models
 from shared.pacing import Pacing
@@ -98,7 +97,7 @@ async def start_stream(
 
     The claim of the idempotency key is part of the transaction that opens the stream: there is
     never one without the other. Raises `InvalidRequest`, `NotFound` (parent), `TooLarge`,
-    `KeyReused`, `Unavailable`.
+    `IdempotencyKeyReused`, `Unavailable`.
     """
     models.resolve(start.model)
     if start.parent:
@@ -120,30 +119,25 @@ async def start_stream(
     if not idempotency or not held:
         raise Unavailable("The stream could not be opened.")
     if held["fingerprint"] != idempotency.fingerprint:
-        raise KeyReused("This Idempotency-Key was used with another body before.")
+        raise IdempotencyKeyReused("This Idempotency-Key was used with another body before.")
     return Replayed(StreamKey(identity.tenant, str(held["stream"])))
 
 
-async def first_outcome(log: Log, key: StreamKey, *, or_in_flight: bool) -> None:
-    """Let a repeated request go on to the stream that the first one began, or raise.
+async def check_replay(log: Log, key: StreamKey, *, may_run: bool) -> None:
+    """Raise what a repeated request must be told instead of the first one's stream.
 
-    Raises `InFlight` while that still runs (not with `or_in_flight`), and what the first request
-    was told where it failed before there was any text.
+    That is `IdempotencyInFlight` while the stream runs, unless it `may_run`, and the stream's own
+    error where it failed before its first text: then it was not an answer.
     """
     newest = await log.tail(key)
     if log.is_dead(newest):
-        newest = await bury(log, key, newest)
-    if not newest.closes and not or_in_flight:
-        raise InFlight(
+        newest = await log.close_abandoned(key, newest)
+    if not newest.closes and not may_run:
+        raise IdempotencyInFlight(
             "The first request with this Idempotency-Key still runs; follow its stream instead.",
-            headers={"Location": f"/v1/streams/{key.stream}/events", "Retry-After": "2"},
+            headers={"Location": f"{key.path}/events", "Retry-After": "2"},
             stream=key.stream,
         )
-    raise_early_failure(newest)
-
-
-def raise_early_failure(newest: Record) -> None:
-    """Raise the error of a stream that failed before its first text: it was not an answer."""
     if newest.closes and newest.seq == 1 and newest.body["status"] == Status.FAILED:
         raise revive(newest.body["error"] or {})
 
@@ -163,7 +157,7 @@ async def cancel(log: Log, key: StreamKey) -> Record:
         wish = Record(newest.seq + 1, Kind.CANCEL, newest.epoch, log.now_ms(), by)
         newest = await log.append(key, wish)
         if dead and newest.by == by:
-            newest = await bury(log, key, newest)
+            newest = await log.close_abandoned(key, newest)
     raise Unavailable("The stream moves too fast to be cancelled just now.")
 
 

@@ -6,6 +6,8 @@ have a model of it in memory that can fail in every way that we know of.
 """
 
 import asyncio
+import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -91,15 +93,17 @@ class Store(Protocol):
         ...
 
 
+#: Calls under way at once; a function has one request at a time, a local run many.
+CALLS_MAX = 16
+
+
 class DynamoDB:
     """`Store` on DynamoDB, by botocore on threads of its own.
 
     `names` maps a table's logical name to its real one. Two clients of one process share nothing.
     """
 
-    def __init__(
-        self, names: Mapping[str, str], *, region: str, endpoint: str = "", threads: int = 8
-    ) -> None:
+    def __init__(self, names: Mapping[str, str], *, region: str, endpoint: str = "") -> None:
         # boto3 on top of botocore would cost a cold start another 26 ms and give us nothing here.
         from botocore.config import Config
         from botocore.session import Session
@@ -113,14 +117,14 @@ class DynamoDB:
                 connect_timeout=1,
                 read_timeout=3,
                 retries={"mode": "standard", "total_max_attempts": 3},
-                max_pool_connections=threads,
+                max_pool_connections=CALLS_MAX,
                 tcp_keepalive=True,
                 # Our calls are few and typed; checking each again is a tenth of its CPU.
                 parameter_validation=False,
             ),
         )
         self._client = cast("DynamoDBClient", client)
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="dynamodb")
+        self._threads = ThreadPoolExecutor(CALLS_MAX, thread_name_prefix="dynamodb")
 
     async def put(self, write: Put) -> Item | None:
         try:
@@ -211,8 +215,9 @@ class _Refused(Exception):
         self.holders = holders
 
 
-#: Two writers met on one item: the outcome is open until one asks again.
+#: How often a write is asked again after it met another writer's transaction.
 _CONFLICT_TRIES_MAX = 5
+#: Two writers met on one item: the outcome is open until one asks again.
 _CONTENTION = frozenset(
     {"TransactionConflict", "TransactionInProgressException", "TransactionConflictException"}
 )
@@ -220,9 +225,6 @@ _CONTENTION = frozenset(
 
 def _blocking(method: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
     """One call with botocore's own retries, and our retries where transactions met."""
-    import random
-    import time
-
     from botocore.exceptions import BotoCoreError, ClientError
 
     for attempt in range(_CONFLICT_TRIES_MAX):

@@ -67,11 +67,11 @@ def test_every_context_key_is_in_the_table() -> None:
         f"up to {native.METADATA_MAX} strings",
         f"{native.LIMIT_MAX:,} and about 1 MB",
         f"A list: {native.LIST_LIMIT_MAX}. A long poll: {native.WAIT_S_MAX} s",
-        f"heartbeat every {log.HEARTBEAT_S:.0f} s; after {log.LEASE_MS // 1000} s",
+        f"heartbeat every {log.HEARTBEAT_S:.0f} s; after {log.DEAD_AFTER_S:.0f} s",
         f"{producer.HELD_CHARS_MAX // 1024} Ki characters",
         f"with its text kept, {producer.DEADLINE_MARGIN_S:.0f} s before",
         f"kept for {log.RETENTION_S // 86400} days",
-        f"`: hb` comes every {native.HEARTBEAT_S:.0f} s",
+        f"`: hb` comes every {native.SILENCE_S_MAX:.0f} s",
     ],
 )
 def test_every_bound_is_the_one_in_the_code(said: str) -> None:

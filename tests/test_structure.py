@@ -20,7 +20,7 @@ ALLOWED = {
 
 #: Within `shared`: a module may import only what stands before it.
 LAYERS = (
-    *("settings", "errors", "schema", "logs", "records", "table", "live", "pacing", "models"),
+    *("settings", "errors", "schema", "logger", "records", "table", "live", "pacing", "models"),
     *("log", "follower", "producer", "tenants", "starting", "dialects", "middleware"),
 )
 

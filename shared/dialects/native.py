@@ -30,7 +30,7 @@ LIST_LIMIT_DEFAULT = 20
 WAIT_S_MAX = 20
 
 #: Silence on the wire after which a comment line is sent.
-HEARTBEAT_S = 15.0
+SILENCE_S_MAX = 15.0
 HEARTBEAT = b": hb\n"
 #: What a client is told to wait before it connects again.
 RETRY_MS = 1000

@@ -6,7 +6,7 @@ import uuid
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared.logs import logger
+from shared.logger import logger
 
 
 class Context:

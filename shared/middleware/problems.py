@@ -4,7 +4,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.errors import SluiceError
-from shared.logs import logger
+from shared.logger import logger
 
 
 class Problems:

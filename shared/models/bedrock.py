@@ -6,13 +6,13 @@ events over to the event loop.
 
 import asyncio
 import codecs
-import logging
 import threading
 from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from shared.errors import InvalidRequest, ProviderFailed
+from shared.logger import logger
 from shared.models import Ask, Finish, Usage
 
 if TYPE_CHECKING:  # imported on the thread: a client costs a cold start 180 ms
@@ -26,8 +26,6 @@ EVENTS_AHEAD_MAX = 64
 CONNECTIONS_KEPT_MAX = 50
 
 THREAD_NAME = "sluice-bedrock"
-
-_log = logging.getLogger(__name__)
 
 _Reason = Literal["stop", "length", "policy"]
 _REASONS: dict[str, _Reason] = {
@@ -302,7 +300,7 @@ def _failure(error: Exception, *, began: bool) -> ProviderFailed:
     if isinstance(error, (aws.HTTPClientError, aws.ConnectionError, http.HTTPError, OSError)):
         return _failed(_CUT if began else _UNAVAILABLE)
     # What is left is ours: no credentials, a wrong setting, or a mistake of the code.
-    _log.error("Bedrock could not be asked: %s", type(error).__name__)
+    logger.error("Bedrock could not be asked", extra={"error": type(error).__name__})
     if isinstance(error, aws.BotoCoreError):
         return ProviderFailed(
             "Sluice has no valid credentials or settings for the model's provider.",

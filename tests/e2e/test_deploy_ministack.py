@@ -79,7 +79,7 @@ def _wait(emulator: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
     until = time.monotonic() + 60
     while time.monotonic() < until:
         if emulator.poll() is not None:
-            pytest.skip(f"the emulated account does not start: {log.read_text()[-300:]}")
+            pytest.fail(f"the emulated account does not start: {log.read_text()[-300:]}")
         try:
             httpx.get(url, timeout=2).raise_for_status()
         except httpx.HTTPError:

@@ -24,8 +24,8 @@ class Sluice:
 
     services: Services
     stream: httpx.AsyncClient
-    api: httpx.AsyncClient
     store: ModelStore
+    api: httpx.AsyncClient = field(init=False)
     productions: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def launch(self, key: StreamKey) -> None:
@@ -46,8 +46,7 @@ async def sluice() -> AsyncIterator[Sluice]:
     services = Services.on(store, Settings())
     await services.tenants.add_key("demo", "demo")
     await services.tenants.add_key("other", "other")
-    made = Sluice(services, client(stream.build(services)), httpx.AsyncClient(), store)
-    await made.api.aclose()
+    made = Sluice(services, client(stream.build(services)), store)
     made.api = client(api.build(services, made.launch))
     async with made.stream, made.api:
         yield made

@@ -12,7 +12,7 @@ from local.ask import CANCELLED_BY_USER, Answer, ask
 from local.errors import Failed
 from shared.dialects import native
 from shared.errors import (
-    InFlight,
+    IdempotencyInFlight,
     InvalidRequest,
     ProviderFailed,
     SluiceError,
@@ -145,7 +145,9 @@ def test_one_event_a_connection() -> None:
 
 
 def test_a_start_that_was_not_answered_is_repeated_with_its_key() -> None:
-    in_flight = InFlight(headers={"Location": f"/v1/streams/{STREAM}/events", "Retry-After": "2"})
+    in_flight = IdempotencyInFlight(
+        headers={"Location": f"/v1/streams/{STREAM}/events", "Retry-After": "2"}
+    )
     server = Server(broken(httpx.ReadError("cut")), refuse(Unavailable()), refuse(in_flight))
     assert all_text(server) == "".join(TEXTS)
     assert server.seen == ["POST /v1/streams"] * 3 + [f"GET /v1/streams/{STREAM}/events"]

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from shared.errors import InvalidRequest, NotFound, OutOfTime, Unavailable
-from shared.follower import DELAY_MAX_S, DELAY_MIN_S, POLL_MAX_MS, POLL_MIN_MS, Follower, Pace, bury
+from shared.follower import DELAY_MAX_S, DELAY_MIN_S, POLL_MAX_MS, POLL_MIN_MS, Follower, Pace
 from shared.log import closing
 from shared.records import FinishReason, Kind, Record, Status, StreamKey
 from tests.simulation.clock import virtual
@@ -148,9 +148,9 @@ async def test_a_cancel_that_no_producer_was_there_to_obey_ends_the_stream_cance
 @virtual
 async def test_a_burial_can_say_why_and_loses_to_whoever_was_first() -> None:
     stage = await Stage().begin()
-    holder = await bury(stage.log, stage.key, stage.opened, OutOfTime())
+    holder = await stage.log.close_abandoned(stage.key, stage.opened, OutOfTime())
     assert await stage.told() == ["opened", "failed out-of-time"]
-    assert await bury(stage.log, stage.key, stage.opened) == holder
+    assert await stage.log.close_abandoned(stage.key, stage.opened) == holder
 
 
 @virtual

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from shared.errors import InvalidRequest, NotFound, Unavailable
-from shared.log import LEASE_MS, closing
+from shared.log import DEAD_AFTER_S, closing
 from shared.records import FinishReason, Item, Kind, Status, StreamKey
 from shared.schema import TENANTS
 from shared.table import Put
@@ -210,20 +210,21 @@ async def test_a_tenants_streams_are_listed_newest_first() -> None:
     for key in (*keys, StreamKey("other", "4" * 24)):
         assert await stage.log.open(key, replace(stage.opened, by=stage.log.new_writer())) is None
     names = [key.stream for key in keys]
-    listed = await stage.log.newest("tenant", before=None, limit=10)
+    listed = await stage.log.summaries("tenant", before=None, limit=10)
     assert [summary.stream for summary in listed] == [stage.key.stream, *reversed(names)]
-    listed = await stage.log.newest("tenant", before=names[2], limit=1)
+    listed = await stage.log.summaries("tenant", before=names[2], limit=1)
     assert [summary.stream for summary in listed] == [names[1]]
 
 
 @virtual
-async def test_a_producer_is_dead_when_it_was_silent_for_longer_than_its_lease() -> None:
+async def test_a_producer_is_dead_when_it_was_silent_for_too_long() -> None:
     stage = await begun()
     newest = stage.opened
-    assert not stage.log.is_dead(replace(newest, at=newest.at - LEASE_MS))
-    assert stage.log.is_dead(replace(newest, at=newest.at - LEASE_MS - 1))
+    dead_after_ms = int(DEAD_AFTER_S * 1000)
+    assert not stage.log.is_dead(replace(newest, at=newest.at - dead_after_ms))
+    assert stage.log.is_dead(replace(newest, at=newest.at - dead_after_ms - 1))
     assert not stage.log.is_dead(stage.record(1, Kind.CLOSED, body=CLOSING))
-    assert not stage.log.is_dead(replace(newest, at=newest.at + LEASE_MS))
+    assert not stage.log.is_dead(replace(newest, at=newest.at + dead_after_ms))
 
 
 @virtual

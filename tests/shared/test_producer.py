@@ -252,7 +252,7 @@ async def test_a_store_that_fails_for_a_moment_costs_nothing_but_time(fate: str)
 
 
 @virtual
-async def test_a_producer_gives_up_a_store_that_is_away_for_longer_than_a_lease() -> None:
+async def test_a_producer_gives_up_a_store_that_is_away_for_too_long() -> None:
     stage = await Stage().begin()
     model = ScriptedModel("a", 1, "b", 3600)
     production = stage.start(model)

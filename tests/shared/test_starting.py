@@ -6,16 +6,15 @@ from dataclasses import replace
 import pytest
 
 from shared.errors import (
-    InFlight,
+    IdempotencyInFlight,
+    IdempotencyKeyReused,
     InvalidRequest,
-    KeyReused,
     NotFound,
     ProducerLost,
     ProviderFailed,
     TooLarge,
     Unavailable,
 )
-from shared.follower import bury
 from shared.log import Log
 from shared.models import Message, Models
 from shared.pacing import Pacing
@@ -29,7 +28,7 @@ from shared.starting import (
     Start,
     Started,
     cancel,
-    first_outcome,
+    check_replay,
     start_stream,
 )
 from shared.tenants import Identity
@@ -146,7 +145,7 @@ async def test_a_request_that_failed_before_it_was_written_left_no_claim() -> No
 async def test_a_key_belongs_to_one_body_of_one_user_of_one_tenant() -> None:
     stage = Stage()
     await begin(stage, idempotency=KEY)
-    with pytest.raises(KeyReused):
+    with pytest.raises(IdempotencyKeyReused):
         await begin(stage, idempotency=replace(KEY, fingerprint="another"))
     for identity in (Identity("tenant", "user"), Identity("tenant", "user2"), Identity("other")):
         assert isinstance(await begin(stage, identity=identity, idempotency=KEY), Started)
@@ -171,10 +170,10 @@ async def test_a_key_is_kept_nowhere_in_the_clear() -> None:
 @virtual
 async def test_a_repeated_request_is_told_that_the_first_still_runs() -> None:
     stage = await Stage().begin()
-    with pytest.raises(InFlight) as raised:
-        await first_outcome(stage.log, stage.key, or_in_flight=False)
+    with pytest.raises(IdempotencyInFlight) as raised:
+        await check_replay(stage.log, stage.key, may_run=False)
     assert raised.value.headers["Location"] == f"/v1/streams/{stage.key.stream}/events"
-    await first_outcome(stage.log, stage.key, or_in_flight=True)
+    await check_replay(stage.log, stage.key, may_run=True)
 
 
 @virtual
@@ -184,10 +183,10 @@ async def test_a_repeated_request_gets_an_answer_or_what_the_first_was_told() ->
     await answered.produce("a", DONE)
     await failed.produce(error)
     await broke.produce("a", 1, error)
-    await first_outcome(answered.log, answered.key, or_in_flight=False)
-    await first_outcome(broke.log, broke.key, or_in_flight=False)
+    await check_replay(answered.log, answered.key, may_run=False)
+    await check_replay(broke.log, broke.key, may_run=False)
     with pytest.raises(ProviderFailed) as raised:
-        await first_outcome(failed.log, failed.key, or_in_flight=False)
+        await check_replay(failed.log, failed.key, may_run=False)
     assert raised.value.brief() == error.brief()
 
 
@@ -196,7 +195,7 @@ async def test_a_repeated_request_closes_a_stream_whose_producer_died() -> None:
     stage = await Stage().begin()
     await asyncio.sleep(16)
     with pytest.raises(ProducerLost):
-        await first_outcome(stage.log, stage.key, or_in_flight=False)
+        await check_replay(stage.log, stage.key, may_run=False)
     assert await stage.told() == ["opened", "failed producer-lost"]
 
 
@@ -336,7 +335,9 @@ async def test_a_stream_of_another_tenant_cannot_be_cancelled() -> None:
 @virtual
 async def test_a_launch_that_failed_is_what_its_repetition_is_told() -> None:
     stage = await Stage().begin()
-    await bury(stage.log, stage.key, stage.opened, Unavailable("No producer could be started."))
+    await stage.log.close_abandoned(
+        stage.key, stage.opened, Unavailable("No producer could be started.")
+    )
     with pytest.raises(Unavailable) as raised:
-        await first_outcome(stage.log, stage.key, or_in_flight=True)
+        await check_replay(stage.log, stage.key, may_run=True)
     assert raised.value.detail == "No producer could be started."

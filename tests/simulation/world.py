@@ -14,7 +14,7 @@ from shared.dialects import native
 from shared.errors import ProviderFailed, Unavailable
 from shared.follower import Follower
 from shared.live import Live
-from shared.log import LEASE_MS, Log
+from shared.log import DEAD_AFTER_S, Log
 from shared.models import Ask, Finish, Message, Models, Usage
 from shared.pacing import Pacing
 from shared.producer import Producer
@@ -414,11 +414,11 @@ class World:
         process.interrupt()
 
     async def _freeze(self, process: Process) -> None:
-        """Stop a process for longer than a lease, and let it wake as if nothing had happened."""
+        """Stop a process until it counts as dead, and let it wake as if nothing had happened."""
         dice = self.rng("freeze")
         await self._stream()
         await _a_while(dice)
-        until = asyncio.get_running_loop().time() + dice.choice((5.0, LEASE_MS / 1000 + 10))
+        until = asyncio.get_running_loop().time() + dice.choice((5.0, DEAD_AFTER_S + 10))
         self.history.add("world", "freezes a process", f"until {until:.6f}")
         process.store.frozen_until = until
 
@@ -516,5 +516,5 @@ async def _read_all(log: Log, key: StreamKey) -> list[Record]:
 
 
 async def _a_while(dice: random.Random) -> None:
-    """Wait for something to be under way: within a write, an answer, or a lease."""
+    """Wait for something to be under way: within a write, an answer, or a producer's silence."""
     await asyncio.sleep(dice.uniform(0, dice.choice((0.1, 1, 5, 20))))

@@ -1,0 +1,73 @@
+"""The `produce` function: what an asynchronous invocation does with an event."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from functions import produce
+from functions.wiring import Services
+from shared.errors import NotFound
+from shared.models import Message
+from shared.producer import DEADLINE_MARGIN_S
+from shared.records import Kind, Record, StreamKey
+from shared.settings import Settings
+from shared.starting import Start
+from tests.model_store import ModelStore
+
+
+async def opened(services: Services, model: str = "demo?tokens=3&rate=0") -> StreamKey:
+    """A stream that is there for somebody else to produce."""
+    key = services.log.new_key("demo")
+    body = Start(model, (Message("user", "hi"),)).to_body()
+    first = Record(0, Kind.OPENED, 0, services.log.now_ms(), services.log.new_writer(), body=body)
+    assert await services.log.open(key, first) is None
+    return key
+
+
+async def kinds(services: Services, key: StreamKey) -> list[str]:
+    return [record.kind for record in (await services.log.read(key)).records]
+
+
+def context(seconds: float) -> SimpleNamespace:
+    return SimpleNamespace(get_remaining_time_in_millis=lambda: int(seconds * 1000))
+
+
+def test_the_handler_produces_within_its_invocations_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    services = Services.on(ModelStore(), Settings())
+    with asyncio.Runner() as runner:
+        monkeypatch.setattr(produce, "_process", lambda: (services, runner))
+        in_time = runner.run(opened(services))
+        event = {"tenant": in_time.tenant, "stream": in_time.stream}
+        produce.handler(event, context(900))
+        assert runner.run(kinds(services, in_time))[-1] == "closed"
+        too_long = runner.run(opened(services, "demo?tokens=9000&rate=50"))
+        event = {"tenant": too_long.tenant, "stream": too_long.stream}
+        produce.handler(event, context(DEADLINE_MARGIN_S + 0.3))
+        last = runner.run(services.log.tail(too_long))
+    assert last.body["error"]["type"] == "urn:sluice:problem:out-of-time"
+
+
+async def test_what_is_produced_already_is_left_alone() -> None:
+    services = Services.on(ModelStore(), Settings())
+    key = await opened(services)
+    await produce.produce(services, key)
+    before = await kinds(services, key)
+    assert before == ["opened", "epoch", "text", "closed"]
+    await produce.produce(services, key)
+    assert await kinds(services, key) == before
+
+
+async def test_a_model_that_is_not_served_any_more_closes_the_stream() -> None:
+    services = Services.on(ModelStore(), Settings())
+    key = await opened(services, "openai/gone")
+    await produce.produce(services, key)
+    last = await services.log.tail(key)
+    assert last.closes
+    assert last.body["error"]["type"] == "urn:sluice:problem:invalid-request"
+
+
+async def test_an_unknown_stream_is_an_error() -> None:
+    services = Services.on(ModelStore(), Settings())
+    with pytest.raises(NotFound):
+        await produce.produce(services, StreamKey("demo", "0" * 24))

@@ -10,7 +10,7 @@ from shared.records import StreamKey
 from shared.starting import Start
 
 
-async def produce(services: Services, key: StreamKey, *, ends_at: float | None = None) -> None:
+async def produce(services: Services, key: StreamKey, *, deadline: float | None = None) -> None:
     """Produce a stream that was opened for somebody else to produce.
 
     Harmless when it comes twice: whoever appends the first epoch has the stream. Raises `NotFound`
@@ -22,7 +22,7 @@ async def produce(services: Services, key: StreamKey, *, ends_at: float | None =
     try:
         start = Start.from_body(records[0].body)
         by = services.log.new_writer()
-        producer = services.producer(key, start, epoch=1, by=by, ends_at=ends_at)
+        producer = services.producer(key, start, epoch=1, by=by, deadline=deadline)
     except SluiceError as error:
         await services.log.close_abandoned(key, records[-1], error)
         return
@@ -33,9 +33,9 @@ def handler(event: dict[str, str], context: Any) -> None:
     """Lambda's asynchronous invocation: `{"tenant": …, "stream": …}`."""
     services, runner = _process()
     remaining_s = context.get_remaining_time_in_millis() / 1000
-    ends_at = runner.get_loop().time() + remaining_s
+    deadline = runner.get_loop().time() + remaining_s
     key = StreamKey(event["tenant"], event["stream"])
-    runner.run(produce(services, key, ends_at=ends_at))
+    runner.run(produce(services, key, deadline=deadline))
 
 
 @functools.cache

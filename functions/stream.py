@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from functions.wiring import Services, app, deadline, read_body, stream_key
+from functions.wiring import Services, app, invocation_deadline, read_body, stream_key
 from shared.dialects import native
 from shared.follower import Follower
 from shared.records import Record, StreamKey
@@ -43,14 +43,14 @@ def build(services: Services) -> ASGIApp:
             idempotency=native.decode_idempotency(request.headers, raw),
         )
         if isinstance(outcome, Started):
-            return await _answer(services, outcome, deadline(request))
+            return await _answer(services, outcome, invocation_deadline(request))
         await check_replay(services.log, outcome.key, may_run=False)
-        return await _follow(services, outcome.key, -1, deadline(request))
+        return await _follow(services, outcome.key, -1, invocation_deadline(request))
 
     async def events(request: Request) -> Response:
         key = stream_key(request)
         after = native.decode_after(request.headers, request.query_params)
-        return await _follow(services, key, after, deadline(request))
+        return await _follow(services, key, after, invocation_deadline(request))
 
     return app(
         [
@@ -62,17 +62,17 @@ def build(services: Services) -> ASGIApp:
 
 
 async def _follow(
-    services: Services, key: StreamKey, after: int, ends_at: float | None
+    services: Services, key: StreamKey, after: int, deadline: float | None
 ) -> Response:
-    stream = EventStream(key, Follower(services.log, services.live, key, after), ends_at=ends_at)
+    stream = EventStream(key, Follower(services.log, services.live, key, after), deadline=deadline)
     # 204 tells an EventSource to stay away: there is nothing after the closed record.
     return stream if await stream.begin() else Response(status_code=204)
 
 
-async def _answer(services: Services, started: Started, ends_at: float | None) -> Response:
+async def _answer(services: Services, started: Started, deadline: float | None) -> Response:
     """Produce a stream and follow it. A failure before its first text is raised."""
     producer = services.producer(
-        started.key, started.start, epoch=1, by=started.opened.by, ends_at=ends_at
+        started.key, started.start, epoch=1, by=started.opened.by, deadline=deadline
     )
     production = asyncio.create_task(producer.run((started.opened,)))
     try:
@@ -83,7 +83,7 @@ async def _answer(services: Services, started: Started, ends_at: float | None) -
             await production
             raise producer.error
         follower = Follower(services.log, services.live, started.key, attached=True)
-        stream = EventStream(started.key, follower, ends_at=ends_at, production=production)
+        stream = EventStream(started.key, follower, deadline=deadline, production=production)
         await stream.begin()
     except BaseException:
         production.cancel()
@@ -94,7 +94,7 @@ async def _answer(services: Services, started: Started, ends_at: float | None) -
 class EventStream(Response):
     """A response of Server-Sent Events: what a follower finds, with heartbeats in the silence.
 
-    It ends with the stream, when the client leaves, or shortly before `ends_at` (the event loop's
+    It ends with the stream, when the client leaves, or shortly before `deadline` (the event loop's
     time), and in any case not before `production`, where it has one, is done.
     """
 
@@ -103,7 +103,7 @@ class EventStream(Response):
         key: StreamKey,
         follower: Follower,
         *,
-        ends_at: float | None,
+        deadline: float | None,
         production: asyncio.Task[None] | None = None,
     ) -> None:
         super().__init__(
@@ -118,7 +118,7 @@ class EventStream(Response):
         self._follower = follower
         self._batches = follower.batches()
         self._first: tuple[Record, ...] = ()
-        self._ends_at = math.inf if ends_at is None else ends_at - FOLLOW_MARGIN_S
+        self._ends_at = math.inf if deadline is None else deadline - FOLLOW_MARGIN_S
         self._production = production
 
     async def begin(self) -> bool:

@@ -47,7 +47,7 @@ class Services:
         return cls.on(dynamodb(settings), settings)
 
     def producer(
-        self, key: StreamKey, start: Start, *, epoch: int, by: str, ends_at: float | None
+        self, key: StreamKey, start: Start, *, epoch: int, by: str, deadline: float | None
     ) -> Producer:
         """A producer for a stream. Raises `InvalidRequest` where no provider serves its model."""
         provider, name = self.models.resolve(start.model)
@@ -61,7 +61,7 @@ class Services:
             throttle=start.throttle,
             epoch=epoch,
             by=by,
-            deadline=ends_at,
+            deadline=deadline,
         )
 
 
@@ -131,7 +131,7 @@ async def read_body(request: Request) -> bytes:
     return bytes(body)
 
 
-def deadline(request: Request) -> float | None:
+def invocation_deadline(request: Request) -> float | None:
     """When the invocation ends, in the event loop's time; None where nothing ends it."""
     lambda_ = request.scope.get("extensions", {}).get("lambda", {})
     at_ms: int | None = lambda_.get("deadline_ms")

@@ -65,7 +65,7 @@ async def _run(
     async def launch(key: StreamKey) -> None:
         producers.track(asyncio.create_task(produce(services, key)))
 
-    app = told(one_port(stream.build(services), api.build(services, launch)))
+    app = with_request_lines(one_port(stream.build(services), api.build(services, launch)))
     config = uvicorn.Config(
         app,
         lifespan="off",
@@ -96,7 +96,7 @@ def streams(scope: Scope) -> bool:
     return starts and not native.prefers_async(Headers(scope=scope))
 
 
-def told(app: ASGIApp) -> ASGIApp:
+def with_request_lines(app: ASGIApp) -> ASGIApp:
     """The app, with a line for people on each request at its end."""
 
     async def telling(scope: Scope, receive: Receive, send: Send) -> None:

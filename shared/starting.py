@@ -18,7 +18,7 @@ from shared.tenants import Identity
 
 #: What one `opened` record may hold: an item has 400 KB, the conversation most of it.
 OPENED_BYTES_MAX = 320 * 1024
-IDEMPOTENCY_S = 24 * 3600
+IDEMPOTENCY_RETENTION_S = 24 * 3600
 #: How often a control is tried again after losing its slot to a lively producer.
 CONTROL_TRIES_MAX = 100
 #: A start that may have happened is asked for again, so that no stream begins without its client.
@@ -193,6 +193,6 @@ def _claim(log: Log, identity: Identity, idempotency: Idempotency, key: StreamKe
         "what": "idempotency#" + hashlib.sha256(owner.encode()).hexdigest(),
         "stream": key.stream,
         "fingerprint": idempotency.fingerprint,
-        "expires_at": log.now_ms() // 1000 + IDEMPOTENCY_S,
+        "expires_at": log.now_ms() // 1000 + IDEMPOTENCY_RETENTION_S,
     }
     return Put(TENANTS, item)

@@ -17,7 +17,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 #: Lambda looks for the end of the prelude within the first 16 KB.
-MAX_PRELUDE = 16 * 1024 - 8
+PRELUDE_BYTES_MAX = 16 * 1024 - 8
 
 _PROBLEM_HEADERS = [(b"content-type", b"application/problem+json")]
 _PROBLEM = (
@@ -159,8 +159,8 @@ def _prelude(status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
         else:
             joined[name] = f"{joined[name]}, {value}" if name in joined else value
     prelude = json.dumps({"statusCode": status, "headers": joined, "cookies": cookies}).encode()
-    if len(prelude) > MAX_PRELUDE:
-        raise ValueError(f"the response's headers take more than {MAX_PRELUDE} bytes")
+    if len(prelude) > PRELUDE_BYTES_MAX:
+        raise ValueError(f"the response's headers take more than {PRELUDE_BYTES_MAX} bytes")
     return prelude
 
 

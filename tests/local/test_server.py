@@ -7,7 +7,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from local.errors import Failed
-from local.server import Producers, listening, one_port, streams, told
+from local.server import Producers, listening, one_port, streams, with_request_lines
 from shared.records import StreamKey
 
 KEY = StreamKey("demo", "0123456789abcdefghijklmn")
@@ -58,7 +58,7 @@ async def test_a_request_is_told_in_one_line(capsys: pytest.CaptureFixture[str])
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 404, "headers": []})
 
-    await told(app)(scope("GET", "/v1/x%1b[2J"), _receive, _send)
+    await with_request_lines(app)(scope("GET", "/v1/x%1b[2J"), _receive, _send)
     line = capsys.readouterr().out
     assert line.startswith("GET /v1/x%1b[2J 404 ")
     assert line.endswith(" ms\n")
@@ -69,7 +69,7 @@ async def test_a_request_that_raised_is_told_too(capsys: pytest.CaptureFixture[s
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        await told(app)(scope("GET", "/"), _receive, _send)
+        await with_request_lines(app)(scope("GET", "/"), _receive, _send)
     assert capsys.readouterr().out.startswith("GET / - ")
 
 

@@ -253,7 +253,7 @@ class World:
                 started.start,
                 epoch=1,
                 by=started.opened.by,
-                ends_at=self._ends_at(),
+                deadline=self._ends_at(),
             )
             process.run(producer.run((started.opened,)))
             await asyncio.sleep(0)
@@ -267,7 +267,7 @@ class World:
             return
         for process in dice.sample((first, second, first), dice.randint(1, 3)):
             await _a_while(dice)
-            process.run(produce(process.services, started.key, ends_at=self._ends_at()))
+            process.run(produce(process.services, started.key, deadline=self._ends_at()))
 
     def _ends_at(self) -> float | None:
         """When an invocation that begins now is over."""

@@ -15,6 +15,9 @@ DELAY_MAX_S = 1.0
 #: What a client that polls is told to wait, in ms.
 POLL_MIN_MS = 250
 POLL_MAX_MS = 5000
+#: The text of one page. A function's answer may have 6 MB, and JSON takes six bytes for some
+#: characters.
+PAGE_CHARS_MAX = 512 * 1024
 
 
 class Pace:
@@ -122,8 +125,9 @@ class Follower:
     async def page(self, *, limit: int, wait_s: float) -> Page:
         """For a client that polls: what is there, or what comes within `wait_s` seconds.
 
-        Holds at most `limit` chunks, none when the wait is over. A record that shows nothing to a
-        client that polls does not end the wait.
+        Holds at most `limit` chunks, and `PAGE_CHARS_MAX` characters unless one chunk has more; no
+        chunk when the wait is over. A record that shows nothing to a client that polls does not end
+        the wait.
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + wait_s
@@ -133,7 +137,7 @@ class Follower:
                 found += records
                 if any(r.kind in (Kind.TEXT, Kind.CLOSED) for r in records) or loop.time() >= end:
                     break
-        cut = _after_chunks(found, limit)
+        cut = _fitting(found, limit)
         position = found[cut - 1].seq if cut else self.after
         return Page(tuple(found[:cut]), position, self._known(), self._poll_after_ms(position))
 
@@ -166,11 +170,12 @@ class Follower:
         return self.newest
 
 
-def _after_chunks(records: Sequence[Record], limit: int) -> int:
-    """How many records hold the first `limit` chunks, with what shows nothing behind them."""
-    chunks = 0
+def _fitting(records: Sequence[Record], limit: int) -> int:
+    """How many records make a page: up to `limit` chunks, and what shows nothing behind them."""
+    chunks = chars = 0
     for index, record in enumerate(records):
         chunks += record.kind == Kind.TEXT
-        if chunks > limit:
+        chars += len(record.text)
+        if chunks > limit or (chars > PAGE_CHARS_MAX and chunks > 1):
             return index
     return len(records)

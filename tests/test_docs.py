@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from functions import api, stream
 from functions.wiring import Services
-from shared import errors, log, producer
+from shared import errors, follower, log, producer
 from shared.dialects import native
 from shared.errors import SluiceError
 from shared.settings import Settings
@@ -65,7 +65,7 @@ def test_every_context_key_is_in_the_table() -> None:
         f"1 to {native.MESSAGES_MAX} of",
         f"1 to {native.MAX_TOKENS_MAX:,}",
         f"up to {native.METADATA_MAX} strings",
-        f"{native.LIMIT_MAX:,} and about 1 MB",
+        f"{native.LIMIT_MAX:,} and {follower.PAGE_CHARS_MAX // 1024} Ki characters",
         f"A list: {native.LIST_LIMIT_MAX}. A long poll: {native.WAIT_S_MAX} s",
         f"heartbeat every {log.HEARTBEAT_S:.0f} s; after {log.DEAD_AFTER_S:.0f} s",
         f"{producer.HELD_CHARS_MAX // 1024} Ki characters",

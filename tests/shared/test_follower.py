@@ -7,7 +7,15 @@ from itertools import pairwise
 import pytest
 
 from shared.errors import InvalidRequest, NotFound, OutOfTime, Unavailable
-from shared.follower import DELAY_MAX_S, DELAY_MIN_S, POLL_MAX_MS, POLL_MIN_MS, Follower, Pace
+from shared.follower import (
+    DELAY_MAX_S,
+    DELAY_MIN_S,
+    PAGE_CHARS_MAX,
+    POLL_MAX_MS,
+    POLL_MIN_MS,
+    Follower,
+    Pace,
+)
 from shared.log import closing
 from shared.records import FinishReason, Kind, Record, Status, StreamKey
 from tests.simulation.clock import virtual
@@ -282,3 +290,22 @@ async def test_a_store_that_does_not_answer_is_told_and_nothing_is_lost() -> Non
         await follow(stage)
     stage.store.broken = False
     assert "".join(record.text for record in await follow(stage)) == "a"
+
+
+@virtual
+async def test_a_page_is_bounded_in_characters_and_misses_nothing() -> None:
+    stage = await Stage().begin()
+    texts = [str(i) * (200 * 1024) for i in range(6)]
+    for seq, text in enumerate(texts, 1):
+        await stage.append(stage.record(seq, Kind.TEXT, text=text))
+    await close(stage)
+    found, after, pages = "", -1, 0
+    while True:
+        page = await follower(stage, after).page(limit=1000, wait_s=0)
+        held = "".join(record.text for record in page.records)
+        assert len(held) <= PAGE_CHARS_MAX
+        found, after, pages = found + held, page.next, pages + 1
+        if page.newest.seq == after:
+            break
+    assert found == "".join(texts)
+    assert pages == 3

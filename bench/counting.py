@@ -14,7 +14,7 @@ from typing import Self
 
 from shared.records import Item, Value
 from shared.schema import Index, Table
-from shared.table import Conflict, Put, Query, Store, Write
+from shared.table import Conflict, Found, Put, Query, Store, Write
 
 
 @dataclass(slots=True)
@@ -64,10 +64,10 @@ class Counting:
         self._read([item] if item else [], consistent=True)
         return item
 
-    async def query(self, query: Query) -> list[Item]:
-        items = await self._store.query(query)
-        self._read(items, consistent=query.consistent)
-        return items
+    async def query(self, query: Query) -> Found:
+        found = await self._store.query(query)
+        self._read(found.items, consistent=query.consistent)
+        return found
 
     def _acknowledged(self, began: int, writes: Sequence[Write]) -> None:
         now = time.monotonic_ns()

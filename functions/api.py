@@ -68,6 +68,7 @@ class _Routes:
         raw = await read_body(request)
         outcome = await start_stream(
             self._log,
+            self._services.tenants,
             self._services.models,
             request.state.identity,
             native.decode_start(raw),
@@ -78,8 +79,9 @@ class _Routes:
             try:
                 await self._launch(outcome.key)
             except Unavailable as error:
-                await self._log.close_abandoned(outcome.key, outcome.opened, error)
-                raise
+                # A launch whose reply was lost may have happened: then its epoch has the slot.
+                if (await self._log.close_abandoned(outcome.key, outcome.opened, error)).closes:
+                    raise
         else:
             await check_replay(self._log, outcome.key, may_run=True)
         return _accepted(outcome.key)
@@ -87,14 +89,17 @@ class _Routes:
     async def newest(self, request: Request) -> Response:
         before, limit = native.decode_list(request.query_params)
         tenant = request.state.identity.tenant
-        # One more than is shown tells whether there is another page.
-        found = await self._log.summaries(tenant, before=before, limit=limit + 1)
-        streams = [native.encode_summary(summary) for summary in found[:limit]]
-        next_page = streams[-1]["id"] if len(found) > limit else None
+        found, more = await self._log.summaries(tenant, before=before, limit=limit)
+        streams = [native.encode_summary(summary) for summary in found]
+        next_page = streams[-1]["id"] if streams and more else None
         return JSONResponse({"streams": streams, "next_page": next_page})
 
     async def summary(self, request: Request) -> Response:
-        return JSONResponse(native.encode_summary(await self._log.summary(stream_key(request))))
+        key = stream_key(request)
+        summary = await self._log.summary(key)
+        if summary.status == Status.OPEN and (await self._log.settle(key)).closes:
+            summary = await self._log.summary(key)
+        return JSONResponse(native.encode_summary(summary))
 
     async def chunks(self, request: Request) -> Response:
         """The polling fallback: a page of chunks, at once or within `wait` seconds."""

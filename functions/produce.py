@@ -17,7 +17,9 @@ async def produce(services: Services, key: StreamKey, *, deadline: float | None 
     for an unknown stream and `Unavailable` when the store does not answer.
     """
     records = (await services.log.read(key)).records
-    if records[-1].closes or records[-1].epoch > 0:
+    if records[-1].epoch > 0:
+        # Delivered twice, or tried again by Lambda because the first try died on the way.
+        await services.log.settle(key)
         return
     try:
         start = Start.from_body(records[0].body)

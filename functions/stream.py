@@ -11,10 +11,11 @@ from contextlib import aclosing, suppress
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from functions.wiring import Services, app, invocation_deadline, read_body, stream_key
 from shared.dialects import native
+from shared.errors import Unavailable
 from shared.follower import Follower
 from shared.records import Record, StreamKey
 from shared.starting import Started, check_replay, start_stream
@@ -36,6 +37,7 @@ def build(services: Services) -> ASGIApp:
         raw = await read_body(request)
         outcome = await start_stream(
             services.log,
+            services.tenants,
             services.models,
             request.state.identity,
             native.decode_start(raw),
@@ -50,6 +52,9 @@ def build(services: Services) -> ASGIApp:
     async def events(request: Request) -> Response:
         key = stream_key(request)
         after = native.decode_after(request.headers, request.query_params)
+        if request.method == "HEAD":  # it comes with GET, and must not follow to the end
+            await services.log.tail(key)
+            return Response(headers={**native.EVENT_STREAM_HEADERS, "stream-id": key.stream})
         return await _follow(services, key, after, invocation_deadline(request))
 
     return app(
@@ -87,6 +92,7 @@ async def _answer(services: Services, started: Started, deadline: float | None) 
         await stream.begin()
     except BaseException:
         production.cancel()
+        await asyncio.gather(production, return_exceptions=True)
         raise
     return stream
 
@@ -131,10 +137,20 @@ class EventStream(Response):
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         gone = asyncio.create_task(_disconnected(receive))
+
+        async def send_in_time(message: Message) -> None:
+            # A client that does not read must not hold the invocation to its very end. That it
+            # took too long is a TimeoutError, so an OSError, as is that it has left.
+            async with asyncio.timeout_at(self._ends_at + FOLLOW_MARGIN_S / 2):
+                await send(message)
+
+        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         try:
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            # Whatever happens, the follower is closed before the production is awaited: while its
+            # client counts as attached, it holds a throttled model back.
             async with aclosing(self._batches):
-                await self._send_all(send, gone)
+                await send_in_time(start)
+                await self._send_all(send_in_time, gone)
         except OSError:
             pass  # The client has left; the log is where it goes on.
         finally:
@@ -155,8 +171,8 @@ class EventStream(Response):
                 sent_at = loop.time()
             try:
                 records = await anext(self._batches)
-            except StopAsyncIteration:
-                break
+            except (StopAsyncIteration, Unavailable):
+                break  # the end; or the log cannot be read just now, and the client comes again
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from shared.live import Channel, Live
-from shared.log import Log
+from shared.log import PAGE_RECORDS_MAX, Log
 from shared.records import Kind, Record, StreamKey
 
 #: Between two reads at the end of a log, in seconds: when it is lively, when it is quiet.
@@ -18,6 +18,8 @@ POLL_MAX_MS = 5000
 #: The text of one page. A function's answer may have 6 MB, and JSON takes six bytes for some
 #: characters.
 PAGE_CHARS_MAX = 512 * 1024
+#: What is read beyond a page's limit, for the records in it that show nothing.
+UNSEEN_RECORDS = 16
 
 
 class Pace:
@@ -89,6 +91,8 @@ class Follower:
         self.after = after
         #: The newest record known, once there was a read.
         self.newest: Record | None = None
+        self._read_limit = PAGE_RECORDS_MAX
+        self._more = False
 
     @property
     def ended(self) -> bool:
@@ -129,6 +133,7 @@ class Follower:
         chunk when the wait is over. A record that shows nothing to a client that polls does not end
         the wait.
         """
+        self._read_limit = limit + UNSEEN_RECORDS
         loop = asyncio.get_running_loop()
         end = loop.time() + wait_s
         found: list[Record] = []
@@ -137,6 +142,9 @@ class Follower:
                 found += records
                 if any(r.kind in (Kind.TEXT, Kind.CLOSED) for r in records) or loop.time() >= end:
                     break
+        if self._more and not self._known().closes:
+            # Beyond what was read there may be more, and the status is that of the newest record.
+            self.newest = await self._log.tail(self._key)
         cut = _fitting(found, limit)
         position = found[cut - 1].seq if cut else self.after
         return Page(tuple(found[:cut]), position, self._known(), self._poll_after_ms(position))
@@ -153,8 +161,8 @@ class Follower:
         if not records and channel.head and channel.head.seq == self.after:
             self.newest = channel.head
         elif not records:
-            page = await self._log.read(self._key, self.after)
-            records = page.records
+            page = await self._log.read(self._key, self.after, limit=self._read_limit)
+            records, self._more = page.records, page.more
             self.newest = page.newest or self.newest
         if records:
             self.newest = records[-1]

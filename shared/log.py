@@ -51,6 +51,8 @@ class Page:
 
     anchor: Record | None
     records: tuple[Record, ...]
+    #: Whether there may be more, because the limit or the store ended the page.
+    more: bool
 
     @property
     def newest(self) -> Record | None:
@@ -172,16 +174,19 @@ class Log:
         Raises `NotFound` for an unknown stream and `InvalidRequest` for an offset beyond its end.
         """
         for fresh in (consistent, True):
-            items = await self._store.query(
+            found = await self._store.query(
                 Query(STREAMS, key.pk, limit + 1, start=after, consistent=fresh)
             )
+            items = found.items
             if not items or int(items[0]["seq"]) != after:
                 continue
             records = _contiguous(items[1:], after + 1)
             # Nothing after the offset can be true, but never before the first record.
             if records or (len(items) == 1 and after != SUMMARY_SEQ):
                 anchor = None if after == SUMMARY_SEQ else Record.from_item(items[0])
-                return Page(anchor, records)
+                return Page(anchor, records, found.more)
+        if after == SUMMARY_SEQ:
+            raise unknown_stream(key.stream)
         newest = await self.tail(key)
         if newest.seq < after:
             raise InvalidRequest(
@@ -194,12 +199,16 @@ class Log:
 
     async def tail(self, key: StreamKey) -> Record:
         """The newest record, read consistently. Raises `NotFound`."""
-        items = await self._store.query(
-            Query(STREAMS, key.pk, 1, newest_first=True, consistent=True)
-        )
+        query = Query(STREAMS, key.pk, 1, newest_first=True, consistent=True)
+        items = (await self._store.query(query)).items
         if not items or items[0]["seq"] == SUMMARY_SEQ:
             raise unknown_stream(key.stream)
         return Record.from_item(items[0])
+
+    async def settle(self, key: StreamKey) -> Record:
+        """The newest record, which closes the stream where its producer has died."""
+        newest = await self.tail(key)
+        return await self.close_abandoned(key, newest) if self.is_dead(newest) else newest
 
     async def summary(self, key: StreamKey) -> Summary:
         item = await self._store.get(STREAMS, {"pk": key.pk, "seq": SUMMARY_SEQ})
@@ -207,19 +216,17 @@ class Log:
             raise unknown_stream(key.stream)
         return Summary.from_item(item)
 
-    async def summaries(self, tenant: str, *, before: str | None, limit: int) -> list[Summary]:
-        """A tenant's streams, newest first, from before the stream `before`."""
-        items = await self._store.query(
-            Query(
-                STREAMS,
-                tenant,
-                limit,
-                start=before,
-                index=STREAMS.indexes[0],
-                newest_first=True,
-            )
+    async def summaries(
+        self, tenant: str, *, before: str | None, limit: int
+    ) -> tuple[list[Summary], bool]:
+        """A tenant's streams, newest first, from before the stream `before`, and whether there are
+        more: also a page of fewer than `limit` may not be the last.
+        """
+        index = STREAMS.indexes[0]
+        found = await self._store.query(
+            Query(STREAMS, tenant, limit, start=before, index=index, newest_first=True)
         )
-        return [Summary.from_item(item) for item in items]
+        return [Summary.from_item(item) for item in found.items], found.more
 
     def is_dead(self, newest: Record) -> bool:
         """Whether the producer of an open stream with this newest record has died."""

@@ -247,7 +247,7 @@ class Producer:
         """Offer one record for its slot until it is known who holds it, and take that in."""
         write = self._log.close if record.closes else self._log.append
         loop = asyncio.get_running_loop()
-        give_up = loop.time() + STORE_BUDGET_S
+        give_up = min(loop.time() + STORE_BUDGET_S, self._ends_at + DEADLINE_MARGIN_S)
         self._offered, self._last_write = record, loop.time()
         for attempt in itertools.count():
             try:

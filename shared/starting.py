@@ -1,28 +1,25 @@
 """Starting, cancelling: what a client's request does to a stream before a producer has its turn."""
 
 import asyncio
-import hashlib
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
-from shared.errors import IdempotencyInFlight, IdempotencyKeyReused, TooLarge, Unavailable, revive
+from shared.errors import IdempotencyInFlight, TooLarge, Unavailable, revive
 from shared.log import Log
 from shared.models import Ask, Message, Models
 from shared.pacing import Pacing
-from shared.records import Item, Kind, Record, Status, StreamKey, dump
-from shared.schema import TENANTS
+from shared.records import Kind, Record, Status, StreamKey, dump
 from shared.table import Conflict, Put
-from shared.tenants import Identity
+from shared.tenants import Idempotency, Identity, Tenants, claimed_stream
 
 #: What one `opened` record may hold: an item has 400 KB, the conversation most of it.
 OPENED_BYTES_MAX = 320 * 1024
-IDEMPOTENCY_RETENTION_S = 24 * 3600
 #: How often a control is tried again after losing its slot to a lively producer.
 CONTROL_TRIES_MAX = 100
 #: A start that may have happened is asked for again, so that no stream begins without its client.
-OPEN_TRIES_MAX = 3
+OPEN_TRIES_MAX = 2
 OPEN_DELAY_MAX_S = 0.2
 
 
@@ -61,14 +58,6 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
-class Idempotency:
-    """An Idempotency-Key, and the fingerprint of the body that came with it."""
-
-    key: str
-    fingerprint: str
-
-
-@dataclass(frozen=True, slots=True)
 class Started:
     """A stream of ours that has just begun: `opened` is durable."""
 
@@ -86,6 +75,7 @@ class Replayed:
 
 async def start_stream(
     log: Log,
+    tenants: Tenants,
     models: Models,
     identity: Identity,
     start: Start,
@@ -101,7 +91,22 @@ async def start_stream(
     """
     models.resolve(start.model)
     if start.parent:
+        if idempotency and (key := await tenants.claimed(identity, idempotency)):
+            return Replayed(key)
         start = await _continue_from(log, StreamKey(identity.tenant, start.parent), start)
+    key = log.new_key(identity.tenant)
+    opened = Record(0, Kind.OPENED, epoch, log.now_ms(), log.new_writer(), body=_opening(start))
+    also = [tenants.claim(identity, idempotency, key)] if idempotency else []
+    conflict = await _open(log, key, opened, also)
+    if conflict is None:
+        return Started(key, start, opened)
+    held = conflict.holders[-1]
+    if not idempotency or not held:
+        raise Unavailable("The stream could not be opened.")
+    return Replayed(claimed_stream(held, identity, idempotency))
+
+
+def _opening(start: Start) -> dict[str, Any]:
     body = start.to_body()
     if len(dump(body).encode()) > OPENED_BYTES_MAX:
         raise TooLarge(
@@ -109,18 +114,7 @@ async def start_stream(
             field="messages",
             maximum=OPENED_BYTES_MAX,
         )
-    key = log.new_key(identity.tenant)
-    opened = Record(0, Kind.OPENED, epoch, log.now_ms(), log.new_writer(), body=body)
-    also = [_claim(log, identity, idempotency, key)] if idempotency else []
-    conflict = await _open(log, key, opened, also)
-    if conflict is None:
-        return Started(key, start, opened)
-    held = conflict.holders[-1]
-    if not idempotency or not held:
-        raise Unavailable("The stream could not be opened.")
-    if held["fingerprint"] != idempotency.fingerprint:
-        raise IdempotencyKeyReused("This Idempotency-Key was used with another body before.")
-    return Replayed(StreamKey(identity.tenant, str(held["stream"])))
+    return body
 
 
 async def check_replay(log: Log, key: StreamKey, *, may_run: bool) -> None:
@@ -129,9 +123,7 @@ async def check_replay(log: Log, key: StreamKey, *, may_run: bool) -> None:
     That is `IdempotencyInFlight` while the stream runs, unless it `may_run`, and the stream's own
     error where it failed before its first text: then it was not an answer.
     """
-    newest = await log.tail(key)
-    if log.is_dead(newest):
-        newest = await log.close_abandoned(key, newest)
+    newest = await log.settle(key)
     if not newest.closes and not may_run:
         raise IdempotencyInFlight(
             "The first request with this Idempotency-Key still runs; follow its stream instead.",
@@ -139,7 +131,11 @@ async def check_replay(log: Log, key: StreamKey, *, may_run: bool) -> None:
             stream=key.stream,
         )
     if newest.closes and newest.seq == 1 and newest.body["status"] == Status.FAILED:
-        raise revive(newest.body["error"] or {})
+        error = revive(newest.body["error"] or {})
+        # With this key it will be told the same again: another try needs another key.
+        error.retryable = False
+        error.headers.pop("Retry-After", None)
+        raise error
 
 
 async def cancel(log: Log, key: StreamKey) -> Record:
@@ -174,9 +170,15 @@ async def _open(log: Log, key: StreamKey, opened: Record, also: Sequence[Put]) -
 async def _continue_from(log: Log, parent: StreamKey, start: Start) -> Start:
     """The request with its parent's conversation before it, and the parent's text as the answer.
 
-    A parent that still runs is cancelled first: behind its `cancel` there is no more text.
+    A parent that still runs is cancelled: behind its `cancel` there is no more text. But only for a
+    request that would be accepted with the parent's text so far.
     """
+    _opening(await _with_parent(log, parent, start))
     await cancel(log, parent)
+    return await _with_parent(log, parent, start)
+
+
+async def _with_parent(log: Log, parent: StreamKey, start: Start) -> Start:
     records: list[Record] = []
     while page := (await log.read(parent, len(records) - 1, consistent=True)).records:
         records += page
@@ -184,15 +186,3 @@ async def _continue_from(log: Log, parent: StreamKey, start: Start) -> Start:
     before = Start.from_body(records[0].body).messages
     answer = (Message("assistant", text),) if text else ()
     return replace(start, messages=before + answer + start.messages)
-
-
-def _claim(log: Log, identity: Identity, idempotency: Idempotency, key: StreamKey) -> Put:
-    owner = f"{identity.user or ''}\0{idempotency.key}"
-    item: Item = {
-        "pk": identity.tenant,
-        "what": "idempotency#" + hashlib.sha256(owner.encode()).hexdigest(),
-        "stream": key.stream,
-        "fingerprint": idempotency.fingerprint,
-        "expires_at": log.now_ms() // 1000 + IDEMPOTENCY_RETENTION_S,
-    }
-    return Put(TENANTS, item)

@@ -70,6 +70,14 @@ class Conflict:
     holders: tuple[Item | None, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a query found; `more` where its limit, or a page of 1 MB, ended it."""
+
+    items: list[Item]
+    more: bool
+
+
 class Store(Protocol):
     """Every method raises `Unavailable` when the database does not answer in time.
 
@@ -88,7 +96,7 @@ class Store(Protocol):
         """The item, read consistently."""
         ...
 
-    async def query(self, query: Query) -> list[Item]:
+    async def query(self, query: Query) -> Found:
         """The items that it asks for; fewer where a page of 1 MB is full."""
         ...
 
@@ -155,7 +163,7 @@ class DynamoDB:
         )
         return _decode(reply["Item"]) if "Item" in reply else None
 
-    async def query(self, query: Query) -> list[Item]:
+    async def query(self, query: Query) -> Found:
         shape = query.index or query.table
         condition, values = "#p = :p", {":p": _value(query.partition)}
         names = {"#p": shape.partition.name}
@@ -177,7 +185,7 @@ class DynamoDB:
                 else {"ConsistentRead": query.consistent}
             ),
         )
-        return [_decode(item) for item in reply["Items"]]
+        return Found([_decode(item) for item in reply["Items"]], "LastEvaluatedKey" in reply)
 
     def _put(self, write: Put) -> dict[str, Any]:
         return {

@@ -1,4 +1,4 @@
-"""Tenants: who a key belongs to.
+"""Tenants: who a key belongs to, and which idempotency keys they have used.
 
 Keys are random, so one round of SHA-256 is enough to keep them; the table never sees a key itself.
 """
@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from shared.records import Item
+from shared.errors import IdempotencyKeyReused
+from shared.records import Item, StreamKey
 from shared.schema import TENANTS
 from shared.table import Put, Store
 
@@ -17,6 +18,8 @@ from shared.table import Put, Store
 CACHE_S = 20.0
 CACHE_KEYS_MAX = 1000
 KEY_CHARS_MAX = 200
+#: For how long at least a repeated request gets the first one's outcome.
+IDEMPOTENCY_RETENTION_S = 24 * 3600
 
 _TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
@@ -31,6 +34,14 @@ class Identity:
 
 def is_tenant(name: str) -> bool:
     return _TENANT.fullmatch(name) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """An Idempotency-Key, and the fingerprint of the body that came with it."""
+
+    key: str
+    fingerprint: str
 
 
 class Tenants:
@@ -66,6 +77,34 @@ class Tenants:
         }
         held = await self._store.put(Put(TENANTS, item))
         return held is None or held["tenant"] == tenant
+
+    def claim(self, identity: Identity, idempotency: Idempotency, key: StreamKey) -> Put:
+        """The write that ties an idempotency key to its stream; part of opening the stream."""
+        item: Item = {
+            **_claim_key(identity, idempotency),
+            "stream": key.stream,
+            "fingerprint": idempotency.fingerprint,
+            "expires_at": key.created_ms // 1000 + IDEMPOTENCY_RETENTION_S,
+        }
+        return Put(TENANTS, item)
+
+    async def claimed(self, identity: Identity, idempotency: Idempotency) -> StreamKey | None:
+        """The stream that an idempotency key is tied to. Raises `IdempotencyKeyReused`."""
+        item = await self._store.get(TENANTS, _claim_key(identity, idempotency))
+        return claimed_stream(item, identity, idempotency) if item else None
+
+
+def claimed_stream(item: Item, identity: Identity, idempotency: Idempotency) -> StreamKey:
+    """The stream of a claim that was found. Raises `IdempotencyKeyReused`."""
+    if item["fingerprint"] != idempotency.fingerprint:
+        raise IdempotencyKeyReused("This Idempotency-Key was used with another body before.")
+    return StreamKey(identity.tenant, str(item["stream"]))
+
+
+def _claim_key(identity: Identity, idempotency: Idempotency) -> Item:
+    owner = f"{identity.user or ''}\0{idempotency.key}"
+    digest = hashlib.sha256(owner.encode()).hexdigest()
+    return {"pk": identity.tenant, "what": f"idempotency#{digest}"}
 
 
 def _partition(key: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from shared.records import Item, Value
 from shared.schema import Index, Table
-from shared.table import Conflict, Put, Query, Write
+from shared.table import Conflict, Found, Put, Query, Write
 
 Key = tuple[str, Value, Value]
 
@@ -31,7 +31,7 @@ class ModelStore:
         await self._arrive()
         return self.get_now(table, key)
 
-    async def query(self, query: Query) -> list[Item]:
+    async def query(self, query: Query) -> Found:
         await self._arrive()
         return self.query_now(self.items, query)
 
@@ -74,7 +74,7 @@ class ModelStore:
         held = self.items.get(key_of(table, key))
         return dict(held) if held else None
 
-    def query_now(self, items: Mapping[Key, Item], query: Query) -> list[Item]:
+    def query_now(self, items: Mapping[Key, Item], query: Query) -> Found:
         """A query on `items`, which are those of now or of some moment before."""
         self.reads += 1
         shape = query.index or query.table
@@ -93,7 +93,9 @@ class ModelStore:
                 for item in found
                 if (item[sort] < query.start) == query.newest_first  # type: ignore[operator]
             ]
-        return [_projected(item, query.table, query.index) for item in found[: query.limit]]
+        page = [_projected(item, query.table, query.index) for item in found[: query.limit]]
+        # As DynamoDB: it stops at the limit before it can know that nothing comes.
+        return Found(page, len(page) == query.limit)
 
     def _set(self, key: Key, item: Item) -> None:
         """The one place where an item is written."""

@@ -15,7 +15,8 @@ from shared.follower import Page
 from shared.models import Message
 from shared.pacing import Pacing
 from shared.records import Kind, Record, Status, Summary, dump, is_stream_id
-from shared.starting import Idempotency, Start
+from shared.starting import Start
+from shared.tenants import Idempotency
 
 BODY_BYTES_MAX = 256 * 1024
 MODEL_CHARS_MAX = 200

@@ -33,6 +33,8 @@ class Problems:
             if started:
                 raise
             known = error if isinstance(error, SluiceError) else SluiceError()
+            if known is error and known.status >= 500:
+                logger.warning("refused", extra={"type": known.slug, "detail": known.detail})
             await problem_response(known)(scope, receive, send)
 
 

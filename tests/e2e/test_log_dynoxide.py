@@ -141,7 +141,7 @@ async def test_a_partition_is_read_in_order(store: Store, pk: str, consistent: b
                 consistent=consistent,
             )
         )
-        return [found_item["seq"] for found_item in found]
+        return [found_item["seq"] for found_item in found.items]
 
     assert await read(None, 100) == [-1, 0, 2, 9, 10]
     assert await read(2, 2) == [2, 9]
@@ -163,8 +163,8 @@ async def test_an_index_lists_what_has_its_attributes_and_shows_what_it_holds(
         found = await store.query(
             Query(STREAMS, pk, limit, start=start, index=STREAMS.indexes[0], newest_first=True)
         )
-        assert all("private" not in found_item for found_item in found)
-        return [(found_item["stream"], found_item["status"]) for found_item in found]
+        assert all("private" not in found_item for found_item in found.items)
+        return [(found_item["stream"], found_item["status"]) for found_item in found.items]
 
     assert await names(None, 2) == [("c", "open"), ("b", "open")]
     assert await names("b", 2) == [("a", "open")]

@@ -9,8 +9,11 @@ import httpx
 import pytest
 
 from functions import api
+from functions.produce import produce
 from shared.errors import Unavailable
-from shared.records import StreamKey
+from shared.models import Message
+from shared.records import Kind, Record, StreamKey
+from shared.starting import Start
 from tests.functions.conftest import Sluice, client, start_body
 
 ASYNC = {"prefer": "respond-async"}
@@ -256,3 +259,88 @@ def test_lambda_finds_a_handler_that_answers_a_function_urls_event() -> None:
     assert json.loads(answer["body"])["status"] == "ok"
     with pytest.raises(AttributeError):
         _ = api.nothing
+
+
+async def begun(sluice: Sluice, *, epoch: int, age_s: float, chunks: int = 0) -> StreamKey:
+    """A stream whose newest record is so old, as a producer that died would leave it."""
+    log = sluice.services.log
+    key, at, by = log.new_key("demo"), log.now_ms() - int(age_s * 1000), log.new_writer()
+    body = Start("demo", (Message("user", "hi"),)).to_body()
+    assert await log.open(key, Record(0, Kind.OPENED, epoch, at, by, body=body)) is None
+    for seq in range(1, chunks + 1):
+        await log.append(key, Record(seq, Kind.TEXT, epoch, at, by, text="x"))
+    return key
+
+
+async def test_a_page_of_a_long_stream_tells_that_it_is_over_and_there_is_more(
+    sluice: Sluice,
+) -> None:
+    key = await begun(sluice, epoch=1, age_s=60, chunks=1100)
+    path = f"/v1/streams/{key.stream}/chunks"
+    await sluice.services.log.settle(key)
+    page = (await sluice.api.get(path, params={"limit": 1000})).json()
+    assert len(page["chunks"]) == 1000
+    assert page["status"] == "failed"
+    assert not page["closed"]
+    assert page["poll_after_ms"] == 0
+    text, _ = await poll_all(sluice, key.stream, limit=7)
+    assert text == "x" * 1100
+
+
+async def test_a_summary_does_not_call_a_dead_stream_open(sluice: Sluice) -> None:
+    key = await begun(sluice, epoch=1, age_s=16)
+    assert (await sluice.api.get(f"/v1/streams/{key.stream}")).json()["status"] == "failed"
+    lively = await begun(sluice, epoch=1, age_s=1)
+    assert (await sluice.api.get(f"/v1/streams/{lively.stream}")).json()["status"] == "open"
+
+
+async def test_a_production_that_lambda_tries_again_closes_what_the_first_try_left(
+    sluice: Sluice,
+) -> None:
+    key = await begun(sluice, epoch=1, age_s=60)
+    await produce(sluice.services, key)
+    assert (await sluice.services.log.tail(key)).body["status"] == "failed"
+    lively = await begun(sluice, epoch=1, age_s=1)
+    await produce(sluice.services, lively)
+    assert (await sluice.services.log.tail(lively)).seq == 0
+
+
+async def test_a_launch_whose_reply_was_lost_is_accepted(sluice: Sluice) -> None:
+    async def launch(key: StreamKey) -> None:
+        await produce(sluice.services, key)
+        raise Unavailable
+
+    async with client(api.build(sluice.services, launch)) as lossy:
+        answer = await lossy.post("/v1/streams", json=start_body(), headers=ASYNC)
+    assert answer.status_code == 202
+    _, page = await poll_all(sluice, answer.json()["id"])
+    assert page["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("messages", "status"), [([{"role": "user", "content": "x" * 250_000}], 413), ([], 400)]
+)
+async def test_a_start_that_is_refused_does_not_cancel_its_parent(
+    sluice: Sluice, messages: list[dict[str, str]], status: int
+) -> None:
+    long = [{"role": "user", "content": "y" * 100_000}]
+    body = {"model": "demo?tokens=50&rate=100", "messages": long}
+    parent = (await sluice.api.post("/v1/streams", json=body, headers=ASYNC)).json()["id"]
+    refused = await sluice.api.post(
+        "/v1/streams", json={"model": "demo", "messages": messages, "parent": parent}, headers=ASYNC
+    )
+    assert refused.status_code == status
+    _, page = await poll_all(sluice, parent, wait=1)
+    assert page["status"] == "completed"
+
+
+async def test_a_repeated_start_does_not_cancel_its_parent(sluice: Sluice) -> None:
+    header = {**ASYNC, "idempotency-key": "k"}
+    running = start_body("demo?tokens=50&rate=100")
+    first = await sluice.api.post("/v1/streams", json=start_body(), headers=header)
+    parent = (await sluice.api.post("/v1/streams", json=running, headers=ASYNC)).json()["id"]
+    reused = await sluice.api.post("/v1/streams", json=start_body(parent=parent), headers=header)
+    assert first.status_code == 202
+    assert reused.status_code == 422
+    _, page = await poll_all(sluice, parent, wait=1)
+    assert page["status"] == "completed"

@@ -8,13 +8,18 @@ from typing import Any
 
 import httpx
 import pytest
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from functions import stream
-from functions.stream import FOLLOW_MARGIN_S
+from functions.stream import FOLLOW_MARGIN_S, EventStream
+from shared.errors import Unavailable
 from shared.models import Ask, Finish
+from shared.models import Message as ChatMessage
+from shared.pacing import Pacing
 from shared.producer import DEADLINE_MARGIN_S
 from shared.records import Kind, Record, StreamKey
+from shared.starting import Start, Started, start_stream
+from shared.tenants import Identity
 from tests.functions.conftest import Sluice, client, serving, start_body
 
 SSE = "text/event-stream; charset=utf-8"
@@ -231,7 +236,8 @@ async def test_a_repeated_request_gets_the_first_failure_again(sluice: Sluice) -
     first = await sluice.stream.post("/v1/streams", json=body, headers=header)
     again = await sluice.stream.post("/v1/streams", json=body, headers=header)
     assert first.status_code == again.status_code == 502
-    assert again.json() == first.json()
+    # It will be the same with this key, whatever the provider does by now.
+    assert again.json() == {**first.json(), "retryable": False}
 
 
 async def test_a_repeated_request_with_another_body_is_refused(sluice: Sluice) -> None:
@@ -394,3 +400,92 @@ async def test_a_follower_is_let_go_before_its_invocation_ends_and_comes_again(
     whole = await sluice.stream.get(path)
     assert seen + events(rest.text) == events(whole.text)
     assert events(whole.text)[-1][2]["status"] == "completed"
+
+
+async def test_head_tells_what_get_would_begin_with(sluice: Sluice) -> None:
+    answer = await sluice.stream.post("/v1/streams", json=start_body())
+    head = await sluice.stream.head(answer.headers["location"])
+    assert head.status_code == 200
+    assert head.headers["content-type"] == SSE
+    assert (await sluice.stream.head(f"/v1/streams/{'0' * 24}/events")).status_code == 404
+
+
+class Peer:
+    """The other side of one request, seen by the app: it may fail, or take nothing any more."""
+
+    def __init__(self, *, takes: int, then: str) -> None:
+        self.sent: list[Message] = []
+        self._takes = takes
+        self._then = then
+
+    async def send(self, message: Message) -> None:
+        if len(self.sent) == self._takes:
+            if self._then == "leaves":
+                raise OSError
+            await asyncio.Event().wait()
+        self.sent.append(message)
+
+    async def receive(self) -> Message:
+        if self._then == "leaves" and len(self.sent) >= self._takes:
+            return {"type": "http.disconnect"}
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def ask(self, sluice: Sluice, model: str, **more: Any) -> EventStream:
+        """Let a stream of its own begin, and take its response."""
+        started = await start_stream(
+            *(sluice.services.log, sluice.services.tenants, sluice.services.models),
+            Identity("demo"),
+            Start(model, (ChatMessage("user", "hi"),), **more),
+            epoch=1,
+        )
+        assert isinstance(started, Started)
+        response = await stream._answer(sluice.services, started, None)
+        assert isinstance(response, EventStream)
+        return response
+
+
+@pytest.mark.parametrize("takes", [0, 1, 3])
+async def test_a_client_that_leaves_does_not_hold_a_throttled_model_back(
+    sluice: Sluice, takes: int
+) -> None:
+    peer = Peer(takes=takes, then="leaves")
+    pacing = Pacing((0, 0), 0, "none")
+    response = await peer.ask(sluice, "demo?tokens=400&rate=2000", throttle=True, pacing=pacing)
+    async with asyncio.timeout(10):
+        await response({}, peer.receive, peer.send)
+    (found,) = (await sluice.api.get("/v1/streams")).json()["streams"]
+    assert found["status"] == "completed"
+
+
+async def test_a_client_that_does_not_read_is_let_go_before_the_invocation_ends(
+    sluice: Sluice,
+) -> None:
+    peer = Peer(takes=1, then="stalls")
+    response = await peer.ask(sluice, "demo?tokens=5&rate=0")
+    response._ends_at = asyncio.get_running_loop().time() - FOLLOW_MARGIN_S / 2 + 0.2
+    async with asyncio.timeout(10):
+        await response({}, peer.receive, peer.send)
+    assert len(peer.sent) == 1
+
+
+async def test_a_log_that_cannot_be_read_ends_a_response_in_order(
+    sluice: Sluice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client sees the end of a body without `closed`, and connects again."""
+    key = sluice.services.log.new_key("demo")
+    now_ms = sluice.services.log.now_ms()
+    opened = Record(0, Kind.OPENED, 1, now_ms, "w", body={"model": "demo"})
+    assert await sluice.services.log.open(key, opened) is None
+    read, reads = sluice.services.log.read, 0
+
+    async def failing(*arguments: Any, **named: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        if reads > 2:
+            raise Unavailable
+        return await read(*arguments, **named)
+
+    monkeypatch.setattr(sluice.services.log, "read", failing)
+    answer = await sluice.stream.get(f"/v1/streams/{key.stream}/events")
+    assert [event for _, event, _ in events(answer.text)] == ["opened"]

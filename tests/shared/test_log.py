@@ -210,9 +210,11 @@ async def test_a_tenants_streams_are_listed_newest_first() -> None:
     for key in (*keys, StreamKey("other", "4" * 24)):
         assert await stage.log.open(key, replace(stage.opened, by=stage.log.new_writer())) is None
     names = [key.stream for key in keys]
-    listed = await stage.log.summaries("tenant", before=None, limit=10)
+    listed, more = await stage.log.summaries("tenant", before=None, limit=10)
+    assert not more
     assert [summary.stream for summary in listed] == [stage.key.stream, *reversed(names)]
-    listed = await stage.log.summaries("tenant", before=names[2], limit=1)
+    listed, more = await stage.log.summaries("tenant", before=names[2], limit=1)
+    assert more
     assert [summary.stream for summary in listed] == [names[1]]
 
 

@@ -14,7 +14,7 @@ from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, Re
 from shared.errors import Unavailable
 from shared.records import Item
 from shared.schema import STREAMS, TENANTS
-from shared.table import _CONFLICT_TRIES_MAX, Conflict, DynamoDB, Put, Query, Update, Write
+from shared.table import _CONFLICT_TRIES_MAX, Conflict, DynamoDB, Found, Put, Query, Update, Write
 
 ITEM: Item = {"pk": "tenant#stream", "seq": 1, "text": "hello"}
 WIRE = {"pk": {"S": "tenant#stream"}, "seq": {"N": "1"}, "text": {"S": "hello"}}
@@ -217,7 +217,8 @@ async def test_an_item_is_got_consistently(store: DynamoDB, wire: Wire) -> None:
 
 async def test_a_partition_is_queried_forwards_and_backwards(store: DynamoDB, wire: Wire) -> None:
     wire.answers({"Items": [WIRE]}, {"Items": []}, {"Items": []})
-    assert await store.query(Query(STREAMS, "p", 7, start=3, consistent=True)) == [ITEM]
+    found = await store.query(Query(STREAMS, "p", 7, start=3, consistent=True))
+    assert found == Found([ITEM], more=False)
     await store.query(Query(STREAMS, "p", 7, start=3, newest_first=True))
     await store.query(Query(TENANTS, "p", 1))
     forwards, backwards, whole = (asked for _, asked in wire.asked)
@@ -234,6 +235,11 @@ async def test_a_partition_is_queried_forwards_and_backwards(store: DynamoDB, wi
     assert (backwards["ScanIndexForward"], backwards["ConsistentRead"]) == (False, False)
     assert whole["KeyConditionExpression"] == "#p = :p"
     assert whole["TableName"] == "real-tenants"
+
+
+async def test_a_query_tells_where_there_is_more(store: DynamoDB, wire: Wire) -> None:
+    wire.answers({"Items": [WIRE], "LastEvaluatedKey": {"pk": {"S": "p"}}})
+    assert await store.query(Query(STREAMS, "p", 7)) == Found([ITEM], more=True)
 
 
 async def test_an_index_is_queried_by_its_own_names(store: DynamoDB, wire: Wire) -> None:

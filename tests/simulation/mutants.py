@@ -227,9 +227,9 @@ def trusts_a_stale_read(patch: pytest.MonkeyPatch) -> None:
     """Reads that take what an eventually consistent query shows for all that there is."""
 
     async def read(self: Log, key: StreamKey, after: int = -1, **_: Any) -> Page:
-        items = await self._store.query(Query(STREAMS, key.pk, 1000, start=after))
+        items = (await self._store.query(Query(STREAMS, key.pk, 1000, start=after))).items
         records = log._contiguous(items[1:], after + 1)
-        return Page(Record.from_item(items[0]) if after >= 0 else None, records)
+        return Page(Record.from_item(items[0]) if after >= 0 else None, records, more=False)
 
     patch.setattr(Log, "read", read)
 

@@ -15,7 +15,7 @@ from shared.pacing import Pacing
 from shared.producer import Producer
 from shared.records import Item, Kind, Record, dump
 from shared.starting import Start
-from shared.table import Conflict, Put, Query, Write
+from shared.table import Conflict, Found, Put, Query, Write
 from tests.model_store import ModelStore
 
 ASK = Ask("scripted", (Message("user", "Count."),))
@@ -50,9 +50,11 @@ class ScriptedStore(ModelStore):
         self._reply(fate)
         return conflict
 
-    async def query(self, query: Query) -> list[Item]:
-        items = await super().query(query)
-        return items if query.consistent else [i for i in items if i.get("seq") not in self.hidden]
+    async def query(self, query: Query) -> Found:
+        found = await super().query(query)
+        if query.consistent:
+            return found
+        return Found([i for i in found.items if i.get("seq") not in self.hidden], found.more)
 
     async def _fate(self) -> str:
         await asyncio.sleep(self.write_s)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from shared.errors import Unavailable
 from shared.records import Item, Record
 from shared.schema import STREAMS, Table
-from shared.table import Conflict, Put, Query, Write
+from shared.table import Conflict, Found, Put, Query, Write
 from tests.model_store import Key, ModelStore
 from tests.simulation.history import History
 
@@ -127,8 +127,8 @@ class FaultyStore:
     async def get(self, table: Table, key: Item) -> Item | None:
         return await self._call(f"get {table.name}", lambda: self._database.get_now(table, key))
 
-    async def query(self, query: Query) -> list[Item]:
-        def read() -> list[Item]:
+    async def query(self, query: Query) -> Found:
+        def read() -> Found:
             view: Mapping[Key, Item] = self._database.items
             if not query.consistent and self._happens(self._faults.stale):
                 view = self._past(query.partition)

@@ -20,8 +20,8 @@ from shared.pacing import Pacing
 from shared.producer import Producer
 from shared.records import Item, Kind, Record, StreamKey
 from shared.settings import Settings
-from shared.starting import Idempotency, Replayed, Start, Started, cancel, start_stream
-from shared.tenants import Identity, Tenants
+from shared.starting import Replayed, Start, Started, cancel, start_stream
+from shared.tenants import Idempotency, Identity, Tenants
 from tests.simulation.clock import run_virtually
 from tests.simulation.history import History
 from tests.simulation.store import Database, Faults, FaultyStore
@@ -231,6 +231,7 @@ class World:
             try:
                 outcome = await start_stream(
                     process.log,
+                    process.services.tenants,
                     process.services.models,
                     Identity("tenant"),
                     start,

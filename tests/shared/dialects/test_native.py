@@ -10,7 +10,7 @@ from shared.errors import InvalidRequest
 from shared.models import Message
 from shared.pacing import Pacing
 from shared.records import Kind, Record, new_stream_id
-from shared.starting import Idempotency
+from shared.tenants import Idempotency
 
 GOOD: dict[str, Any] = {"model": "demo", "messages": [{"role": "user", "content": "hi"}]}
 PARENT = new_stream_id(1_700_000_000_000, bytes(9))

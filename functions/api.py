@@ -83,7 +83,9 @@ class _Routes:
                 if (await self._log.close_abandoned(outcome.key, outcome.opened, error)).closes:
                     raise
         else:
-            await check_replay(self._log, outcome.key, may_run=True)
+            newest = await check_replay(self._log, outcome.key, may_run=True)
+            if newest.closes:
+                return _accepted(outcome.key, newest.body["status"])
         return _accepted(outcome.key)
 
     async def newest(self, request: Request) -> Response:
@@ -122,9 +124,9 @@ class _Routes:
         return JSONResponse(body, status_code=202)
 
 
-def _accepted(key: StreamKey) -> Response:
+def _accepted(key: StreamKey, status: str = Status.OPEN) -> Response:
     return JSONResponse(
-        {"id": key.stream, "status": Status.OPEN, **native.urls(key.stream)},
+        {"id": key.stream, "status": status, **native.urls(key.stream)},
         status_code=202,
         headers={
             "location": key.path,

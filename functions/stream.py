@@ -51,7 +51,7 @@ def build(services: Services) -> ASGIApp:
 
     async def events(request: Request) -> Response:
         key = stream_key(request)
-        after = native.decode_after(request.headers, request.query_params)
+        after = native.decode_follow(request.headers, request.query_params)
         if request.method == "HEAD":  # it comes with GET, and must not follow to the end
             await services.log.tail(key)
             return Response(headers={**native.EVENT_STREAM_HEADERS, "stream-id": key.stream})

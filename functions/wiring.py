@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
-from starlette.routing import BaseRoute, Route, Router
+from starlette.routing import BaseRoute, Match, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.dialects import native
-from shared.errors import MethodNotAllowed, NotFound, SluiceError, TooLarge
+from shared.errors import InvalidRequest, MethodNotAllowed, NotFound, SluiceError, TooLarge
 from shared.live import Live
 from shared.log import Log, unknown_stream
 from shared.middleware import stack
@@ -97,7 +97,8 @@ def app(routes: Sequence[BaseRoute], services: Services) -> ASGIApp:
     async def healthz(_: Request) -> JSONResponse:
         return JSONResponse({"status": "ok", "version": services.settings.version})
 
-    router = Router([*routes, Route("/healthz", healthz)])
+    # No redirects: their address would be the one that the request came by.
+    router = Router([*routes, Route("/healthz", healthz)], redirect_slashes=False)
 
     async def routed(scope: Scope, receive: Receive, send: Send) -> None:
         # With an app in its scope a router raises what it cannot serve, and so leaves it to us.
@@ -105,7 +106,7 @@ def app(routes: Sequence[BaseRoute], services: Services) -> ASGIApp:
         try:
             await router(scope, receive, send)
         except HTTPException as error:
-            raise _translated(error, scope) from None
+            raise _translated(error, scope, router) from None
 
     return stack(routed, services.tenants)
 
@@ -120,14 +121,18 @@ def stream_key(request: Request) -> StreamKey:
 
 
 async def read_body(request: Request) -> bytes:
-    """The request's body. Raises `TooLarge` as soon as that is known."""
+    """The request's body. Raises `TooLarge` as soon as that is known, and `InvalidRequest`."""
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > native.BODY_BYTES_MAX:
-            raise TooLarge(
-                f"The body is over {native.BODY_BYTES_MAX} bytes.", maximum=native.BODY_BYTES_MAX
-            )
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > native.BODY_BYTES_MAX:
+                raise TooLarge(
+                    f"The body is over {native.BODY_BYTES_MAX} bytes.",
+                    maximum=native.BODY_BYTES_MAX,
+                )
+    except ClientDisconnect:
+        raise InvalidRequest("The body broke off.") from None
     return bytes(body)
 
 
@@ -153,9 +158,13 @@ def _openai_key(settings: Settings) -> Callable[[], Awaitable[str]] | str:
     return from_secret
 
 
-def _translated(error: HTTPException, scope: Scope) -> SluiceError:
+def _translated(error: HTTPException, scope: Scope, router: Router) -> SluiceError:
     if error.status_code == 404:
         return NotFound(f"There is no {scope['method']} {scope['path'][:200]} here.")
     if error.status_code == 405:
-        return MethodNotAllowed(headers=error.headers)
+        # Each method has a route of its own, and Starlette tells of the first one only.
+        here = [r for r in router.routes if r.matches(scope)[0] is not Match.NONE]
+        methods = {method for r in here if isinstance(r, Route) for method in r.methods or ()}
+        allowed = ", ".join(sorted(methods))
+        return MethodNotAllowed(f"This address takes {allowed}.", headers={"Allow": allowed})
     return SluiceError()

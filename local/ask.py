@@ -197,6 +197,9 @@ def ask(answer: Answer, out: BinaryIO, note: Note) -> int:
     except BrokenPipeError:
         answer.cancel()
         raise
+    except OSError as error:
+        answer.cancel()
+        raise Failed(f"the answer cannot be written: {error.strerror}") from error
     return 0
 
 

@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument(
         "--ephemeral", action="store_true", help="keep nothing: a database in memory"
     )
-    where.add_argument("--db", type=Path, default=DB, help="the database's file")
+    where.add_argument("--db", type=_file, default=DB, help="the database's file")
     dev.set_defaults(command=_dev)
 
     ask = commands.add_parser("ask", help="stream an answer, over lost connections if need be")
@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("tenant")
     add.add_argument("--key", help="this one instead of a random one")
     where = add.add_mutually_exclusive_group()
-    where.add_argument("--db", type=Path, default=DB, help="the database's file of a local run")
+    where.add_argument("--db", type=_file, default=DB, help="the database's file of a local run")
     where.add_argument("--stack", help="a deployed stack instead")
     add.add_argument("--profile", help="AWS profile, with --stack")
     add.add_argument("--region", help="AWS region, with --stack")
@@ -98,6 +98,8 @@ def _dev(options: argparse.Namespace) -> int:
     settings = Settings.from_env()
     db = None if options.ephemeral else options.db
     own = not settings.dynamodb_endpoint
+    if not own and (options.ephemeral or options.db != DB):
+        raise Failed("SLUICE_DYNAMODB_ENDPOINT names the database: --db and --ephemeral do not")
     if urlsplit(settings.dynamodb_endpoint).netloc.endswith(".amazonaws.com"):
         raise Failed("this makes a key that everybody knows: not in a DynamoDB on AWS")
     with (
@@ -136,7 +138,15 @@ def _ask(options: argparse.Namespace) -> int:
 
     from local import ask
 
-    prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
+    try:
+        prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
+        prompt.encode()
+    except UnicodeError as error:
+        raise Failed("the prompt is not text in UTF-8") from error
+    if not prompt:
+        raise Failed("the prompt is empty")
+    if sys.stdout is None:
+        raise Failed("there is nowhere to write the answer to")
     body = {"model": options.model, "messages": [{"role": "user", "content": prompt}]}
     if options.max_tokens:
         body["max_tokens"] = options.max_tokens
@@ -189,6 +199,12 @@ def _port(text: str) -> int:
     if text.isascii() and text.isdigit() and int(text) <= 65535:
         return int(text)
     raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
+
+
+def _file(text: str) -> Path:
+    if text and not Path(text).is_dir():
+        return Path(text)
+    raise argparse.ArgumentTypeError("the name of a file is needed")
 
 
 def _positive(text: str) -> int:

@@ -57,8 +57,9 @@ def find() -> Path:
     package = f"{sys.platform}-{_NPM_MACHINES.get(machine, machine)}"
     binary = ROOT / "node_modules" / "@dynoxide" / package / "dynoxide"
     if not binary.is_file():
+        remedy = "run scripts/install, or " if package == "linux-x64" else ""
         raise Failed(
-            f"there is no dynoxide for {package} in node_modules: run scripts/install, or set "
+            f"there is no dynoxide for {package} in node_modules: {remedy}set "
             "SLUICE_DYNAMODB_ENDPOINT to another DynamoDB"
         )
     return binary

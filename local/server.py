@@ -58,7 +58,10 @@ async def _run(
     listener: socket.socket, settings: Settings, store: Store, ready: Callable[[], None]
 ) -> None:
     producers = Producers()
-    services = replace(Services.on(store, settings), live=producers)
+    try:
+        services = replace(Services.on(store, settings), live=producers)
+    except ValueError as error:
+        raise Failed(f"a setting is wrong: {error}") from error
     if not await services.tenants.add_key(DEMO, DEMO):
         raise Failed(f"the key `{DEMO}` is another tenant's in this database")
 
@@ -90,8 +93,8 @@ def one_port(streaming: ASGIApp, answering: ASGIApp) -> ASGIApp:
 
 
 def streams(scope: Scope) -> bool:
-    if scope["method"] == "GET":
-        return str(scope["path"]).endswith("/events")
+    if str(scope["path"]).endswith("/events"):
+        return True
     starts = scope["method"] == "POST" and scope["path"] == "/v1/streams"
     return starts and not native.prefers_async(Headers(scope=scope))
 

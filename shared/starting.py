@@ -117,11 +117,12 @@ def _opening(start: Start) -> dict[str, Any]:
     return body
 
 
-async def check_replay(log: Log, key: StreamKey, *, may_run: bool) -> None:
-    """Raise what a repeated request must be told instead of the first one's stream.
+async def check_replay(log: Log, key: StreamKey, *, may_run: bool) -> Record:
+    """The newest record of the first request's stream, for a repeated one to go on with.
 
-    That is `IdempotencyInFlight` while the stream runs, unless it `may_run`, and the stream's own
-    error where it failed before its first text: then it was not an answer.
+    Raises what it must be told instead: `IdempotencyInFlight` while the stream runs, unless it
+    `may_run`, and the stream's own error where it failed before its first text, because then it was
+    not an answer.
     """
     newest = await log.settle(key)
     if not newest.closes and not may_run:
@@ -136,6 +137,7 @@ async def check_replay(log: Log, key: StreamKey, *, may_run: bool) -> None:
         error.retryable = False
         error.headers.pop("Retry-After", None)
         raise error
+    return newest
 
 
 async def cancel(log: Log, key: StreamKey) -> Record:

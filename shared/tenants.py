@@ -14,8 +14,10 @@ from shared.records import Item, StreamKey
 from shared.schema import TENANTS
 from shared.table import Put, Store
 
-#: For how long a key that was found, or not found, is not looked up again.
+#: For how long a key that was found, or not found, is not looked up again: one that was tried too
+#: early should not stay refused.
 CACHE_S = 20.0
+CACHE_MISS_S = 2.0
 CACHE_KEYS_MAX = 1000
 KEY_CHARS_MAX = 200
 #: For how long at least a repeated request gets the first one's outcome.
@@ -64,7 +66,8 @@ class Tenants:
         identity = Identity(tenant=str(item["tenant"])) if item else None
         if len(self._cache) >= CACHE_KEYS_MAX:
             self._cache.pop(next(iter(self._cache)))
-        self._cache[partition] = (self._clock() + CACHE_S, identity)
+        keep_s = CACHE_S if identity else CACHE_MISS_S
+        self._cache[partition] = (self._clock() + keep_s, identity)
         return identity
 
     async def add_key(self, tenant: str, key: str) -> bool:

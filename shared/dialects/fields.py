@@ -13,7 +13,7 @@ _NAMES = {
     str: "a string",
     bool: "a boolean",
     int: "a number",
-    float: "a number",
+    float: "a fraction",
     type(None): "null",
 }
 
@@ -39,7 +39,7 @@ def known(value: Mapping[str, Any], names: tuple[str, ...], path: str = "") -> N
         if name not in names:
             field = f"{path}.{name[:100]}" if path else name[:100]
             raise InvalidRequest(
-                f"`{field}` is not a field here. Known: {', '.join(names)}.", field=field
+                f"`{field}` is not known here. Known: {', '.join(names)}.", field=field
             )
 
 
@@ -74,7 +74,7 @@ def one_of(value: Any, field: str, choices: tuple[str, ...]) -> str:
 def whole(value: Any, field: str, *, least: int, most: int) -> int:
     """A whole number in bounds, which `true` is not."""
     if not isinstance(value, int) or isinstance(value, bool):
-        _wrong(value, field, "a whole number")
+        _wrong(value, field, f"a whole number from {least} to {most}")
     if not least <= value <= most:
         _bound(field, f"is {_short(value)}", least, most)
     return value

@@ -23,6 +23,7 @@ MODEL_CHARS_MAX = 200
 MESSAGES_MAX = 200
 MAX_TOKENS_MAX = 200_000
 METADATA_MAX = 16
+METADATA_NAME_CHARS_MAX = 64
 SEQ_MAX = 10**9
 LIMIT_MAX = 1000
 LIMIT_DEFAULT = 200
@@ -127,7 +128,14 @@ def _metadata(value: Any) -> dict[str, str]:
             maximum=METADATA_MAX,
         )
     for name, entry in metadata.items():
-        fields.text(name, "metadata", most=64)
+        if not 1 <= len(name) <= METADATA_NAME_CHARS_MAX:
+            raise InvalidRequest(
+                f"A name in `metadata` has {len(name)} characters; allowed are 1 to "
+                f"{METADATA_NAME_CHARS_MAX}.",
+                field="metadata",
+                minimum=1,
+                maximum=METADATA_NAME_CHARS_MAX,
+            )
         fields.text(entry, f"metadata.{name}", least=0, most=512)
     return metadata
 
@@ -170,6 +178,12 @@ def decode_after(headers: Mapping[str, str], query: Mapping[str, str]) -> int:
     if last := headers.get("last-event-id", "").strip():
         return fields.query_whole(last, "Last-Event-ID", least=-1, most=SEQ_MAX)
     return fields.query_whole(query.get("after", "-1"), "after", least=-1, most=SEQ_MAX)
+
+
+def decode_follow(headers: Mapping[str, str], query: Mapping[str, str]) -> int:
+    """The offset that a follower goes on after."""
+    fields.known(query, ("after",))
+    return decode_after(headers, query)
 
 
 def decode_poll(query: Mapping[str, str]) -> tuple[int, int, int]:

@@ -344,3 +344,26 @@ async def test_a_repeated_start_does_not_cancel_its_parent(sluice: Sluice) -> No
     assert reused.status_code == 422
     _, page = await poll_all(sluice, parent, wait=1)
     assert page["status"] == "completed"
+
+
+async def test_a_repeated_start_tells_how_the_stream_ended(sluice: Sluice) -> None:
+    header = {**ASYNC, "idempotency-key": "k"}
+    first = await sluice.api.post("/v1/streams", json=start_body(), headers=header)
+    await poll_all(sluice, first.json()["id"], wait=1)
+    again = await sluice.api.post("/v1/streams", json=start_body(), headers=header)
+    assert again.status_code == 202
+    assert again.json() == {**first.json(), "status": "completed"}
+
+
+async def test_a_wrong_method_is_told_all_that_an_address_takes(sluice: Sluice) -> None:
+    answer = await sluice.api.put("/v1/streams", json={})
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "GET, HEAD, POST"
+    assert "GET, HEAD, POST" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/v1/streams/", "/healthz/", "//v1/streams"])
+async def test_an_address_that_is_nearly_right_is_a_problem(sluice: Sluice, path: str) -> None:
+    answer = await sluice.api.get(path)
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"

@@ -90,6 +90,13 @@ async def test_resume_after_the_end_at_every_offset(sluice: Sluice) -> None:
     assert (await sluice.stream.get(path, params={"after": last})).status_code == 204
 
 
+async def test_a_misspelt_query_does_not_replay_everything(sluice: Sluice) -> None:
+    answer = await sluice.stream.post("/v1/streams", json=start_body())
+    refused = await sluice.stream.get(answer.headers["location"], params={"aftr": 3})
+    assert refused.status_code == 400
+    assert refused.json()["field"] == "aftr"
+
+
 @pytest.mark.parametrize("after", ["-2", "x", "999"])
 async def test_an_offset_that_cannot_be_is_named(sluice: Sluice, after: str) -> None:
     answer = await sluice.stream.post("/v1/streams", json=start_body())

@@ -41,6 +41,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["dev", "--port", "65536"], "a port is a number from 0 to 65535"),
         (["dev", "--port", "-1"], "--port"),
         (["dev", "--ephemeral", "--db", "x"], "not allowed with"),
+        (["dev", "--db", ""], "the name of a file is needed"),
+        (["dev", "--db", "/"], "the name of a file is needed"),
         (["ask"], "prompt"),
         (["ask", "x", "--max-tokens", "0"], "a whole number above 0 is needed"),
         (["ask", "x", "--patience", "soon"], "a whole number above 0 is needed"),
@@ -153,3 +155,19 @@ def test_a_new_key_is_printed_once_and_alone(
 def test_the_body_of_the_printed_command_is_valid() -> None:
     assert json.loads(cli.BODY)["model"] == "demo"
     assert "'" not in cli.BODY
+
+
+def test_a_database_is_named_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SLUICE_DYNAMODB_ENDPOINT", "http://127.0.0.1:9")
+    assert run("dev", "--ephemeral") == 1
+    assert "SLUICE_DYNAMODB_ENDPOINT names the database" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("prompt", "said"), [("\udcff", "UTF-8"), ("", "empty")])
+def test_what_is_no_prompt_is_told_before_it_is_sent(
+    prompt: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("ask", prompt) == 1
+    assert said in capsys.readouterr().err

@@ -106,7 +106,7 @@ async def _poll(api: Server, stream: str) -> tuple[Spent, str]:
 def _units(answer: Spent, each: Spent, polls: Spent, follower: Spent) -> list[Row]:
     token = "a write a token"
     return [
-        Row("cost", "an answer: write requests", answer.writes, "", token, each.writes),
+        Row("cost", "an answer: items written", answer.writes, "", token, each.writes),
         Row("cost", "an answer: writes", answer.wru, "WRU", token, each.wru),
         Row("cost", "an answer: reads, its client attached", answer.rru, "RRU"),
         Row("cost", "a client that polls: requests", polls.invocations, ""),

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ from shared.errors import Unavailable
 from shared.models import Message
 from shared.records import Kind, Record, StreamKey
 from shared.starting import Start
+from shared.table import Found, Query
 from tests.functions.conftest import Sluice, client, start_body
 
 ASYNC = {"prefer": "respond-async"}
@@ -367,3 +369,36 @@ async def test_an_address_that_is_nearly_right_is_a_problem(sluice: Sluice, path
     answer = await sluice.api.get(path)
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_list_that_the_table_cuts_short_goes_on(
+    sluice: Sluice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page of 1 MB may be full long before the limit."""
+    started = []
+    for _ in range(5):
+        started.append((await begun(sluice, epoch=1, age_s=0)).stream)
+        await asyncio.sleep(0.002)  # ids grow by the millisecond
+    query_now = sluice.store.query_now
+
+    def short(items: Any, query: Query) -> Found:
+        return query_now(items, replace(query, limit=min(query.limit, 2)))
+
+    monkeypatch.setattr(sluice.store, "query_now", short)
+    listed: list[str] = []
+    query: dict[str, Any] = {"limit": 100}
+    while True:
+        page = (await sluice.api.get("/v1/streams", params=query)).json()
+        listed += [entry["id"] for entry in page["streams"]]
+        if page["next_page"] is None:
+            break
+        query["page"] = page["next_page"]
+    assert listed == started[::-1]
+
+
+async def test_a_stream_whose_summary_is_gone_is_not_found(sluice: Sluice) -> None:
+    """As when its retention ended and the table has removed only that yet."""
+    key = await begun(sluice, epoch=1, age_s=0)
+    del sluice.store.items[("streams", key.pk, -1)]
+    assert (await sluice.api.get(f"/v1/streams/{key.stream}")).status_code == 404
+    assert (await sluice.api.get(f"/v1/streams/{key.stream}/chunks")).status_code == 404

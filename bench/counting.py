@@ -14,7 +14,7 @@ from typing import Self
 
 from shared.records import Item, Value
 from shared.schema import Index, Table
-from shared.table import Conflict, Found, Put, Query, Store, Write
+from shared.table import Conflict, Found, Put, Query, Store, Update, Write
 
 
 @dataclass(slots=True)
@@ -44,9 +44,9 @@ class Counting:
         # What an update leaves is priced, and only who wrote the item before knows it.
         self._items: dict[tuple[str, Value, Value], Item] = {}
 
-    async def put(self, write: Put) -> Item | None:
+    async def write(self, write: Write) -> Item | None:
         began = time.monotonic_ns()
-        held = await self._store.put(write)
+        held = await self._store.write(write)
         self._acknowledged(began, [write])
         self._wrote(write, times=1)
         return held
@@ -58,6 +58,11 @@ class Counting:
         for write in writes:
             self._wrote(write, times=2)
         return conflict
+
+    async def overwrite(self, table: Table, items: Sequence[Item]) -> None:
+        await self._store.overwrite(table, items)
+        for item in items:
+            self._wrote(Put(table, item), times=1)
 
     async def get(self, table: Table, key: Item) -> Item | None:
         item = await self._store.get(table, key)
@@ -81,7 +86,11 @@ class Counting:
         key_of = write.item if isinstance(write, Put) else write.key
         key = (write.table.name, key_of[write.table.partition.name], key_of[write.table.sort.name])
         before = self._items.get(key, {})
-        after = write.item if isinstance(write, Put) else {**before, **write.key, **write.set}
+        after = {}
+        if isinstance(write, Put):
+            after = write.item
+        elif isinstance(write, Update):
+            after = write.applied(before)
         self._items[key] = after
         self.counts.writes += 1
         self.counts.wru += times * max(write_units(before), write_units(after))

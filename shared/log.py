@@ -119,7 +119,7 @@ class Log:
         """
         if record.closes:
             raise ValueError("a stream is closed by close(), together with its summary")
-        held = await self._store.put(self._put(key, record))
+        held = await self._store.write(self._put(key, record))
         return Record.from_item(held) if held else record
 
     async def close(self, key: StreamKey, closed: Record, *, also: Sequence[Write] = ()) -> Record:

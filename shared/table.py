@@ -32,14 +32,36 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Set attributes of an item that exists."""
+    """Change attributes of an item that exists and has the values of `where`.
+
+    Where `where` is None any item will do, and none too: then it is made. `add` adds to numbers, of
+    which a missing one counts as 0; asked twice it adds twice, but in a transaction with one token.
+    """
 
     table: Table
     key: Item
     set: Item = field(default_factory=dict)
+    add: Mapping[str, int] = field(default_factory=dict)
+    remove: tuple[str, ...] = ()
+    where: Item | None = field(default_factory=dict)
+
+    def applied(self, item: Item) -> Item:
+        """What it makes of an item."""
+        after = {**item, **self.key, **self.set}
+        for name, number in self.add.items():
+            after[name] = int(after.get(name, 0)) + number
+        return {name: value for name, value in after.items() if name not in self.remove}
 
 
-Write = Put | Update
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove an item, whether it is there or not."""
+
+    table: Table
+    key: Item
+
+
+Write = Put | Update | Delete
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +69,15 @@ class Query:
     """Ask for up to `limit` items of a partition, in the order of their sort keys.
 
     Forwards from `start` (which is included), or with `newest_first` backwards from before `start`
-    (which is not). An index, whose items lag behind the table's, cannot be read consistently.
+    (which is not); or those whose sort key begins with `prefix`. An index, whose items lag behind
+    the table's, cannot be read consistently.
     """
 
     table: Table
     partition: str
     limit: int
     start: Value | None = None
+    prefix: str | None = None
     index: Index | None = None
     newest_first: bool = False
     consistent: bool = False
@@ -84,12 +108,16 @@ class Store(Protocol):
     An `Unavailable` write may have happened all the same: ask again with the same content.
     """
 
-    async def put(self, write: Put) -> Item | None:
-        """None when written; else the item that holds the key, unchanged."""
+    async def write(self, write: Write) -> Item | None:
+        """None when written; else the item that stood in its way, as in a `Conflict`."""
         ...
 
     async def transact(self, writes: Sequence[Write], token: str) -> Conflict | None:
         """All of the writes or none; calls with one token (≤ 36 characters) are one call."""
+        ...
+
+    async def overwrite(self, table: Table, items: Sequence[Item]) -> None:
+        """Put these items (≤ 25), whatever holds their keys; some may be written where it fails."""
         ...
 
     async def get(self, table: Table, key: Item) -> Item | None:
@@ -134,18 +162,21 @@ class DynamoDB:
         self._client = cast("DynamoDBClient", client)
         self._threads = ThreadPoolExecutor(CALLS_MAX, thread_name_prefix="dynamodb")
 
-    async def put(self, write: Put) -> Item | None:
+    async def write(self, write: Write) -> Item | None:
+        name, arguments = self._asked(write)
+        methods: dict[str, Callable[..., Any]] = {
+            "Put": self._client.put_item,
+            "Update": self._client.update_item,
+            "Delete": self._client.delete_item,
+        }
         try:
-            await self._call(self._client.put_item, **self._put(write))
+            await self._call(methods[name], **arguments)
         except _Refused as refused:
             return refused.holders[0]
         return None
 
     async def transact(self, writes: Sequence[Write], token: str) -> Conflict | None:
-        items = [
-            {"Put": self._put(w)} if isinstance(w, Put) else {"Update": self._update(w)}
-            for w in writes
-        ]
+        items = [{name: arguments} for name, arguments in map(self._asked, writes)]
         try:
             await self._call(
                 self._client.transact_write_items, TransactItems=items, ClientRequestToken=token
@@ -153,6 +184,17 @@ class DynamoDB:
         except _Refused as refused:
             return Conflict(refused.holders)
         return None
+
+    async def overwrite(self, table: Table, items: Sequence[Item]) -> None:
+        name = self._names[table.name]
+        asked: Any = {name: [{"PutRequest": {"Item": _encode(item)}} for item in items]}
+        for attempt in range(_CONFLICT_TRIES_MAX):
+            reply = await self._call(self._client.batch_write_item, RequestItems=asked)
+            asked = reply.get("UnprocessedItems")
+            if not asked:
+                return
+            await asyncio.sleep(random.uniform(0, 0.05 * 2**attempt))  # noqa: S311
+        raise Unavailable("The database takes no more writes just now.")
 
     async def get(self, table: Table, key: Item) -> Item | None:
         reply = await self._call(
@@ -171,6 +213,10 @@ class DynamoDB:
             condition += " AND #s < :s" if query.newest_first else " AND #s >= :s"
             values[":s"] = _value(query.start)
             names["#s"] = shape.sort.name
+        elif query.prefix is not None:
+            condition += " AND begins_with(#s, :s)"
+            values[":s"] = _value(query.prefix)
+            names["#s"] = shape.sort.name
         reply = await self._call(
             self._client.query,
             TableName=self._names[query.table.name],
@@ -187,28 +233,21 @@ class DynamoDB:
         )
         return Found([_decode(item) for item in reply["Items"]], "LastEvaluatedKey" in reply)
 
-    def _put(self, write: Put) -> dict[str, Any]:
-        return {
-            "TableName": self._names[write.table.name],
-            "Item": _encode(write.item),
-            "ConditionExpression": "attribute_not_exists(#p)",
-            "ExpressionAttributeNames": {"#p": write.table.partition.name},
-            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-        }
-
-    def _update(self, write: Update) -> dict[str, Any]:
-        names = {f"#{i}": name for i, name in enumerate(write.set)}
-        return {
-            "TableName": self._names[write.table.name],
-            "Key": _encode(write.key),
-            "UpdateExpression": "SET " + ", ".join(f"#{i} = :{i}" for i in range(len(names))),
-            "ConditionExpression": "attribute_exists(#p)",
-            "ExpressionAttributeNames": {"#p": write.table.partition.name, **names},
-            "ExpressionAttributeValues": {
-                f":{i}": _value(value) for i, value in enumerate(write.set.values())
-            },
-            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-        }
+    def _asked(self, write: Write) -> tuple[str, dict[str, Any]]:
+        """The name and the arguments of a write, alone or within a transaction."""
+        table = self._names[write.table.name]
+        if isinstance(write, Put):
+            return "Put", {
+                "TableName": table,
+                "Item": _encode(write.item),
+                "ConditionExpression": "attribute_not_exists(#p)",
+                "ExpressionAttributeNames": {"#p": write.table.partition.name},
+                "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+            }
+        key = {"TableName": table, "Key": _encode(write.key)}
+        if isinstance(write, Delete):
+            return "Delete", key
+        return "Update", key | _change(write)
 
     async def _call(self, method: Callable[..., Any], **arguments: Any) -> Any:
         loop = asyncio.get_running_loop()
@@ -249,6 +288,41 @@ def _blocking(method: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
             raise Unavailable("The database does not answer.") from error
         time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 (jitter, not a secret)
     raise Unavailable("The database is too busy with this item.")
+
+
+def _change(update: Update) -> dict[str, Any]:
+    """The expressions of an update."""
+    names: dict[str, str] = {}
+    values: dict[str, dict[str, str]] = {}
+
+    def name(attribute: str) -> str:
+        names[f"#{len(names)}"] = attribute
+        return f"#{len(names) - 1}"
+
+    def value(content: Value) -> str:
+        values[f":{len(values)}"] = _value(content)
+        return f":{len(values) - 1}"
+
+    clauses = {
+        "SET": [f"{name(n)} = {value(v)}" for n, v in update.set.items()],
+        "ADD": [f"{name(n)} {value(v)}" for n, v in update.add.items()],
+        "REMOVE": [name(n) for n in update.remove],
+    }
+    change: dict[str, Any] = {
+        "UpdateExpression": " ".join(
+            f"{verb} {', '.join(parts)}" for verb, parts in clauses.items() if parts
+        ),
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+    if update.where is not None:
+        change["ConditionExpression"] = " AND ".join(
+            [f"attribute_exists({name(update.table.partition.name)})"]
+            + [f"{name(n)} = {value(v)}" for n, v in update.where.items()]
+        )
+    change["ExpressionAttributeNames"] = names
+    if values:
+        change["ExpressionAttributeValues"] = values
+    return change
 
 
 def _holders(response: Any, reasons: Sequence[Any]) -> tuple[Item | None, ...]:

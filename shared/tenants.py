@@ -78,7 +78,7 @@ class Tenants:
             "tenant": tenant,
             "created_at": int(time.time() * 1000),
         }
-        held = await self._store.put(Put(TENANTS, item))
+        held = await self._store.write(Put(TENANTS, item))
         return held is None or held["tenant"] == tenant
 
     def claim(self, identity: Identity, idempotency: Idempotency, key: StreamKey) -> Put:

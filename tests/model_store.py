@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from shared.records import Item, Value
 from shared.schema import Index, Table
-from shared.table import Conflict, Found, Put, Query, Write
+from shared.table import Conflict, Delete, Found, Put, Query, Update, Write
 
 Key = tuple[str, Value, Value]
 
@@ -19,13 +19,17 @@ class ModelStore:
         self.reads = 0
         self._done: dict[str, str] = {}
 
-    async def put(self, write: Put) -> Item | None:
+    async def write(self, write: Write) -> Item | None:
         await self._arrive()
-        return self.put_now(write)
+        return self.write_now(write)
 
     async def transact(self, writes: Sequence[Write], token: str) -> Conflict | None:
         await self._arrive()
         return self.transact_now(writes, token)
+
+    async def overwrite(self, table: Table, items: Sequence[Item]) -> None:
+        await self._arrive()
+        self.overwrite_now(table, items)
 
     async def get(self, table: Table, key: Item) -> Item | None:
         await self._arrive()
@@ -39,35 +43,49 @@ class ModelStore:
         """The moment before a call takes effect."""
         await asyncio.sleep(0)
 
-    def put_now(self, write: Put) -> Item | None:
-        key = key_of(write.table, write.item)
-        if key in self.items:
-            return dict(self.items[key])
-        self._set(key, write.item)
-        return None
+    def write_now(self, write: Write) -> Item | None:
+        holder = self._holder(write)
+        if holder is None:
+            self._do(write)
+        return holder
+
+    def overwrite_now(self, table: Table, items: Sequence[Item]) -> None:
+        for item in items:
+            self._set(key_of(table, item), item)
 
     def transact_now(self, writes: Sequence[Write], token: str) -> Conflict | None:
         if token in self._done:
             if self._done[token] != repr(writes):
                 raise ValueError(f"two transactions have the token {token}")
             return None
-        holders: list[Item | None] = []
-        for write in writes:
-            if isinstance(write, Put):
-                held = self.items.get(key_of(write.table, write.item))
-                holders.append(dict(held) if held else None)
-            else:
-                holders.append(None if key_of(write.table, write.key) in self.items else {})
+        holders = tuple(map(self._holder, writes))
         if any(holder is not None for holder in holders):
-            return Conflict(tuple(holders))
+            return Conflict(holders)
         for write in writes:
-            if isinstance(write, Put):
-                self._set(key_of(write.table, write.item), write.item)
-            else:
-                key = key_of(write.table, write.key)
-                self._set(key, self.items[key] | write.set)
+            self._do(write)
         self._done[token] = repr(writes)
         return None
+
+    def _holder(self, write: Write) -> Item | None:
+        """The item that stands in a write's way."""
+        if isinstance(write, Put):
+            held = self.items.get(key_of(write.table, write.item))
+            return dict(held) if held else None
+        if isinstance(write, Delete) or write.where is None:
+            return None
+        held = self.items.get(key_of(write.table, write.key))
+        if held and write.where.items() <= held.items():
+            return None
+        return dict(held or {})
+
+    def _do(self, write: Write) -> None:
+        if isinstance(write, Put):
+            self._set(key_of(write.table, write.item), write.item)
+            return
+        key = key_of(write.table, write.key)
+        self._set(
+            key, write.applied(self.items.get(key, {})) if isinstance(write, Update) else None
+        )
 
     def get_now(self, table: Table, key: Item) -> Item | None:
         self.reads += 1
@@ -87,6 +105,8 @@ class ModelStore:
             and sort in item
         ]
         found.sort(key=lambda item: item[sort], reverse=query.newest_first)
+        if query.prefix is not None:
+            found = [item for item in found if str(item[sort]).startswith(query.prefix)]
         if query.start is not None:
             found = [
                 item
@@ -97,10 +117,13 @@ class ModelStore:
         # As DynamoDB: it stops at the limit before it can know that nothing comes.
         return Found(page, len(page) == query.limit)
 
-    def _set(self, key: Key, item: Item) -> None:
-        """The one place where an item is written."""
+    def _set(self, key: Key, item: Item | None) -> None:
+        """The one place where an item is written, or removed."""
         self.writes += 1
-        self.items[key] = dict(item)
+        if item is None:
+            self.items.pop(key, None)
+        else:
+            self.items[key] = dict(item)
 
 
 def key_of(table: Table, item: Item) -> Key:

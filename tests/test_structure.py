@@ -20,7 +20,8 @@ ALLOWED = {
 
 #: Within `shared`: a module may import only what stands before it.
 LAYERS = (
-    *("settings", "errors", "schema", "logger", "records", "table", "live", "pacing", "models"),
+    *("settings", "errors", "fields", "schema", "logger", "records", "table", "live", "pacing"),
+    *("models",),
     *("log", "follower", "producer", "tenants", "starting", "dialects", "middleware"),
 )
 

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from shared.dialects import fields
+from shared import fields
 from shared.errors import InvalidRequest
 from shared.follower import Page
 from shared.models import Message

@@ -146,7 +146,7 @@ async def test_a_query_is_priced_by_all_that_it_reads() -> None:
     store = Counting(ModelStore())
     for seq in range(9):
         item: Item = {"pk": "p", "seq": seq, "text": "x" * 1000}
-        await store.put(Put(STREAMS, item))
+        await store.write(Put(STREAMS, item))
     await store.query(Query(STREAMS, "p", 100, start=0, consistent=True))
     assert store.counts.rru == 3
 

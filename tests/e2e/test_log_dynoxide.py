@@ -26,7 +26,7 @@ from shared.producer import Producer
 from shared.records import FinishReason, Item, Kind, Record, Status, StreamKey
 from shared.schema import STREAMS, TENANTS
 from shared.starting import cancel
-from shared.table import Conflict, DynamoDB, Put, Query, Store, Update, Write
+from shared.table import Conflict, Delete, DynamoDB, Put, Query, Store, Update, Write
 from tests.e2e import dynoxide
 from tests.model_store import ModelStore
 
@@ -69,8 +69,8 @@ def item(pk: str, seq: int, **more: str | int) -> Item:
 
 async def test_an_item_is_written_once_and_its_holder_told(store: Store, pk: str) -> None:
     first, second = item(pk, 1, text="first 東京 \0"), item(pk, 1, text="second", at=2**53)
-    assert await store.put(Put(STREAMS, first)) is None
-    assert await store.put(Put(STREAMS, second)) == first
+    assert await store.write(Put(STREAMS, first)) is None
+    assert await store.write(Put(STREAMS, second)) == first
     assert await store.get(STREAMS, item(pk, 1)) == first
     assert await store.get(STREAMS, item(pk, 2)) is None
 
@@ -79,7 +79,7 @@ async def test_a_transaction_is_all_or_nothing_and_tells_every_holder(
     store: Store, pk: str
 ) -> None:
     held = item(pk, 1, text="held")
-    await store.put(Put(STREAMS, held))
+    await store.write(Put(STREAMS, held))
     conflict = await store.transact(
         [
             Put(STREAMS, item(pk, 2)),
@@ -96,7 +96,7 @@ async def test_a_transaction_is_all_or_nothing_and_tells_every_holder(
 async def test_a_transaction_changes_what_is_there_and_keeps_the_rest(
     store: Store, pk: str
 ) -> None:
-    await store.put(Put(STREAMS, item(pk, -1, status="open", at=1)))
+    await store.write(Put(STREAMS, item(pk, -1, status="open", at=1)))
     claim: Item = {"pk": pk, "what": "claim"}
     writes: list[Write] = [
         Put(STREAMS, item(pk, 1)),
@@ -106,6 +106,48 @@ async def test_a_transaction_changes_what_is_there_and_keeps_the_rest(
     assert await store.transact(writes, f"{pk}-b"[-36:]) is None
     assert await store.get(STREAMS, item(pk, -1)) == item(pk, -1, status="failed", at=1, error="{}")
     assert await store.get(TENANTS, claim) == claim
+
+
+async def test_an_update_changes_what_its_condition_names(store: Store, pk: str) -> None:
+    key: Item = {"pk": pk, "what": "counter"}
+    counter: Item = {**key, "rev": 1, "used": 5, "old": "x"}
+    assert await store.write(Put(TENANTS, counter)) is None
+    change = Update(TENANTS, key, {"rev": 2}, {"used": -2, "new": 7}, ("old",), {"rev": 1})
+    assert await store.write(change) is None
+    changed: Item = {**key, "rev": 2, "used": 3, "new": 7}
+    assert await store.get(TENANTS, key) == changed
+    assert await store.write(change) == changed
+    assert await store.transact([change], f"{pk}-u"[-36:]) == Conflict((changed,))
+    missing = Update(TENANTS, {**key, "what": "none"}, {"rev": 2}, where={"rev": 1})
+    assert await store.write(missing) == {}
+
+
+async def test_an_update_without_a_condition_makes_what_is_missing(store: Store, pk: str) -> None:
+    key: Item = {"pk": pk, "what": "counter"}
+    for _ in range(2):
+        assert await store.write(Update(TENANTS, key, add={"used": -2}, where=None)) is None
+    assert await store.get(TENANTS, key) == {**key, "used": -4}
+
+
+async def test_a_delete_does_not_mind_that_nothing_is_there(store: Store, pk: str) -> None:
+    await store.write(Put(STREAMS, item(pk, 1)))
+    for _ in range(2):
+        assert await store.write(Delete(STREAMS, item(pk, 1))) is None
+    assert await store.get(STREAMS, item(pk, 1)) is None
+
+
+async def test_overwriting_replaces_whole_items(store: Store, pk: str) -> None:
+    await store.write(Put(STREAMS, item(pk, 1, text="secret")))
+    await store.overwrite(STREAMS, [item(pk, seq, kind="erased") for seq in range(25)])
+    found = (await store.query(Query(STREAMS, pk, 100))).items
+    assert found == [item(pk, seq, kind="erased") for seq in range(25)]
+
+
+async def test_a_query_by_prefix_finds_only_that(store: Store, pk: str) -> None:
+    for what in ("key#a", "key#b", "kez", "settings"):
+        await store.write(Put(TENANTS, {"pk": pk, "what": what}))
+    found = (await store.query(Query(TENANTS, pk, 100, prefix="key#"))).items
+    assert [i["what"] for i in found] == ["key#a", "key#b"]
 
 
 async def test_a_transaction_asked_twice_with_one_token_is_one(store: Store, pk: str) -> None:
@@ -119,7 +161,7 @@ async def test_a_refused_transaction_may_be_asked_again(store: Store, pk: str) -
     update = Update(STREAMS, item(pk, -1), {"status": "failed"})
     writes: list[Write] = [Put(STREAMS, item(pk, 1)), update]
     assert await store.transact(writes, f"{pk}-e"[-36:]) == Conflict((None, {}))
-    await store.put(Put(STREAMS, item(pk, -1)))
+    await store.write(Put(STREAMS, item(pk, -1)))
     assert await store.transact(writes, f"{pk}-e"[-36:]) is None
 
 
@@ -127,8 +169,8 @@ async def test_a_refused_transaction_may_be_asked_again(store: Store, pk: str) -
 async def test_a_partition_is_read_in_order(store: Store, pk: str, consistent: bool) -> None:
     seqs = [10, 2, -1, 0, 9]
     for seq in seqs:
-        await store.put(Put(STREAMS, item(pk, seq)))
-    await store.put(Put(STREAMS, item(f"{pk}#other", 3)))
+        await store.write(Put(STREAMS, item(pk, seq)))
+    await store.write(Put(STREAMS, item(f"{pk}#other", 3)))
 
     async def read(start: int | None, limit: int, *, newest_first: bool = False) -> list[object]:
         found = await store.query(
@@ -156,8 +198,8 @@ async def test_an_index_lists_what_has_its_attributes_and_shows_what_it_holds(
 ) -> None:
     for stream in ("b", "a", "c"):
         summary = item(f"{pk}#{stream}", -1, tenant=pk, stream=stream, status="open", private="x")
-        await store.put(Put(STREAMS, summary))
-        await store.put(Put(STREAMS, item(f"{pk}#{stream}", 0)))
+        await store.write(Put(STREAMS, summary))
+        await store.write(Put(STREAMS, item(f"{pk}#{stream}", 0)))
 
     async def names(start: str | None, limit: int) -> list[object]:
         found = await store.query(
@@ -172,14 +214,14 @@ async def test_an_index_lists_what_has_its_attributes_and_shows_what_it_holds(
 
 async def test_of_writers_at_the_same_time_one_has_the_slot(store: Store, pk: str) -> None:
     offers = [item(pk, 1, by=str(n)) for n in range(20)]
-    holders = await asyncio.gather(*(store.put(Put(STREAMS, offer)) for offer in offers))
+    holders = await asyncio.gather(*(store.write(Put(STREAMS, offer)) for offer in offers))
     winner = await store.get(STREAMS, item(pk, 1))
     assert winner == offers[holders.index(None)]
     assert [holder for holder in holders if holder] == [winner] * 19
 
 
 async def test_of_transactions_at_the_same_time_one_happens(store: Store, pk: str) -> None:
-    await store.put(Put(STREAMS, item(pk, -1)))
+    await store.write(Put(STREAMS, item(pk, -1)))
 
     async def close(n: int) -> Conflict | None:
         by = item(pk, 1, by=str(n))

@@ -38,7 +38,7 @@ async def test_an_opening_whose_reply_was_lost_is_known_as_ones_own(remembered: 
 async def test_an_opening_that_meets_another_changes_nothing_and_tells_who_holds_what() -> None:
     stage = await begun()
     claim: Item = {"pk": "tenant", "what": "claim", "stream": "first"}
-    assert await stage.store.put(Put(TENANTS, claim)) is None
+    assert await stage.store.write(Put(TENANTS, claim)) is None
     other = stage.log.new_key("tenant")
     conflict = await stage.log.open(
         other,
@@ -119,7 +119,7 @@ async def test_what_must_happen_with_the_end_happens_with_it_or_not_at_all() -> 
 async def test_what_stands_in_the_way_of_an_end_is_not_taken_for_its_slot() -> None:
     stage = await begun()
     taken: Item = {"pk": "tenant", "what": "taken"}
-    await stage.store.put(Put(TENANTS, taken))
+    await stage.store.write(Put(TENANTS, taken))
     closed = stage.record(1, Kind.CLOSED, body=CLOSING)
     with pytest.raises(Unavailable):
         await stage.log.close(stage.key, closed, also=[Put(TENANTS, taken)])

@@ -14,7 +14,17 @@ from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, Re
 from shared.errors import Unavailable
 from shared.records import Item
 from shared.schema import STREAMS, TENANTS
-from shared.table import _CONFLICT_TRIES_MAX, Conflict, DynamoDB, Found, Put, Query, Update, Write
+from shared.table import (
+    _CONFLICT_TRIES_MAX,
+    Conflict,
+    Delete,
+    DynamoDB,
+    Found,
+    Put,
+    Query,
+    Update,
+    Write,
+)
 
 ITEM: Item = {"pk": "tenant#stream", "seq": 1, "text": "hello"}
 WIRE = {"pk": {"S": "tenant#stream"}, "seq": {"N": "1"}, "text": {"S": "hello"}}
@@ -76,13 +86,13 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_put_writes_a_free_key_only(store: DynamoDB, wire: Wire) -> None:
     wire.answers({})
-    assert await store.put(Put(STREAMS, ITEM)) is None
+    assert await store.write(Put(STREAMS, ITEM)) is None
     assert wire.asked == [("PutItem", PUT)]
 
 
 async def test_a_put_that_is_refused_tells_who_holds_the_key(store: DynamoDB, wire: Wire) -> None:
     wire.refuses("ConditionalCheckFailedException", Item=WIRE)
-    assert await store.put(Put(STREAMS, ITEM)) == ITEM
+    assert await store.write(Put(STREAMS, ITEM)) == ITEM
     assert len(wire.asked) == 1
 
 
@@ -98,13 +108,71 @@ async def test_a_transaction_is_one_call_with_its_token(store: DynamoDB, wire: W
         "TableName": "real-streams",
         "Key": {"pk": {"S": "tenant#stream"}, "seq": {"N": "-1"}},
         "UpdateExpression": "SET #0 = :0, #1 = :1",
-        "ConditionExpression": "attribute_exists(#p)",
-        "ExpressionAttributeNames": {"#p": "pk", "#0": "status", "#1": "at"},
+        "ConditionExpression": "attribute_exists(#2)",
+        "ExpressionAttributeNames": {"#0": "status", "#1": "at", "#2": "pk"},
         "ExpressionAttributeValues": {":0": {"S": "failed"}, ":1": {"N": "2"}},
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
     asked = {"TransactItems": [{"Put": PUT}, {"Update": update}], "ClientRequestToken": "token"}
     assert wire.asked == [("TransactWriteItems", asked)]
+
+
+async def test_an_update_says_all_that_it_changes_and_on_what_condition(
+    store: DynamoDB, wire: Wire
+) -> None:
+    wire.answers({})
+    update = Update(STREAMS, {"pk": "p", "seq": 1}, {"a": "x"}, {"n": -2}, ("gone",), {"rev": 3})
+    assert await store.write(update) is None
+    asked = {
+        "TableName": "real-streams",
+        "Key": {"pk": {"S": "p"}, "seq": {"N": "1"}},
+        "UpdateExpression": "SET #0 = :0 ADD #1 :1 REMOVE #2",
+        "ConditionExpression": "attribute_exists(#3) AND #4 = :2",
+        "ExpressionAttributeNames": {"#0": "a", "#1": "n", "#2": "gone", "#3": "pk", "#4": "rev"},
+        "ExpressionAttributeValues": {":0": {"S": "x"}, ":1": {"N": "-2"}, ":2": {"N": "3"}},
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+    assert wire.asked == [("UpdateItem", asked)]
+
+
+async def test_an_update_without_a_condition_makes_the_item(store: DynamoDB, wire: Wire) -> None:
+    wire.answers({})
+    assert (
+        await store.write(Update(STREAMS, {"pk": "p", "seq": 1}, add={"n": 1}, where=None)) is None
+    )
+    assert "ConditionExpression" not in wire.asked[0][1]
+
+
+async def test_a_delete_has_no_condition(store: DynamoDB, wire: Wire) -> None:
+    wire.answers({})
+    assert await store.write(Delete(STREAMS, {"pk": "p", "seq": 1})) is None
+    key = {"TableName": "real-streams", "Key": {"pk": {"S": "p"}, "seq": {"N": "1"}}}
+    assert wire.asked == [("DeleteItem", key)]
+
+
+async def test_items_are_overwritten_until_none_is_left_over(store: DynamoDB, wire: Wire) -> None:
+    second = {"PutRequest": {"Item": {"pk": {"S": "p"}, "seq": {"N": "2"}}}}
+    wire.answers({"UnprocessedItems": {"real-streams": [second]}}, {"UnprocessedItems": {}})
+    await store.overwrite(STREAMS, [ITEM, {"pk": "p", "seq": 2}])
+    assert [asked["RequestItems"]["real-streams"] for _, asked in wire.asked] == [
+        [{"PutRequest": {"Item": WIRE}}, second],
+        [second],
+    ]
+
+
+async def test_an_overwrite_gives_up_on_what_is_never_taken(store: DynamoDB, wire: Wire) -> None:
+    left = {"UnprocessedItems": {"real-streams": [{"PutRequest": {"Item": WIRE}}]}}
+    wire.answers(*[left] * _CONFLICT_TRIES_MAX)
+    with pytest.raises(Unavailable):
+        await store.overwrite(STREAMS, [ITEM])
+
+
+async def test_a_query_asks_for_a_prefix(store: DynamoDB, wire: Wire) -> None:
+    wire.answers({"Items": []})
+    assert await store.query(Query(TENANTS, "tenant", 5, prefix="key#")) == Found([], False)
+    asked = wire.asked[0][1]
+    assert asked["KeyConditionExpression"] == "#p = :p AND begins_with(#s, :s)"
+    assert asked["ExpressionAttributeValues"] == {":p": {"S": "tenant"}, ":s": {"S": "key#"}}
 
 
 async def test_a_transaction_that_is_refused_tells_what_stood_in_its_way(
@@ -130,7 +198,7 @@ async def test_writers_that_meet_are_told_to_ask_again(
 ) -> None:
     wire.refuses(code, times=2)
     wire.answers({})
-    assert await store.put(Put(STREAMS, ITEM)) is None
+    assert await store.write(Put(STREAMS, ITEM)) is None
     assert [asked for _, asked in wire.asked] == [PUT] * 3
 
 
@@ -147,7 +215,7 @@ async def test_transactions_that_meet_ask_again_with_the_same_token(
 async def test_writers_that_meet_too_often_are_told_so(store: DynamoDB, wire: Wire) -> None:
     wire.refuses("TransactionConflictException", times=_CONFLICT_TRIES_MAX)
     with pytest.raises(Unavailable):
-        await store.put(Put(STREAMS, ITEM))
+        await store.write(Put(STREAMS, ITEM))
     assert len(wire.asked) == _CONFLICT_TRIES_MAX
 
 
@@ -164,7 +232,7 @@ async def test_a_database_that_does_not_answer_is_unavailable(
 ) -> None:
     wire.answers(error, error, error)
     with pytest.raises(Unavailable) as raised:
-        await store.put(Put(STREAMS, ITEM))
+        await store.write(Put(STREAMS, ITEM))
     assert len(wire.asked) == 3
     _tells_nothing(raised.value)
 
@@ -172,7 +240,7 @@ async def test_a_database_that_does_not_answer_is_unavailable(
 async def test_a_reply_that_was_lost_ends_in_ones_own_item(store: DynamoDB, wire: Wire) -> None:
     wire.answers(ReadTimeoutError(endpoint_url="https://secret"))
     wire.refuses("ConditionalCheckFailedException", Item=WIRE)
-    assert await store.put(Put(STREAMS, ITEM)) == ITEM
+    assert await store.write(Put(STREAMS, ITEM)) == ITEM
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from shared.log import SUMMARY_SEQ, Log, Page
 from shared.records import Item, Kind, Record, StreamKey
 from shared.schema import STREAMS
 from shared.table import Query
-from tests.model_store import key_of
 from tests.simulation.store import Database
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -130,7 +129,7 @@ def closes_in_two_steps(patch: pytest.MonkeyPatch) -> None:
     """The closed record and the summary are written one after the other."""
 
     async def close(self: Log, key: StreamKey, closed: Record, **_: Any) -> Record:
-        if held := await self._store.put(self._put(key, closed)):
+        if held := await self._store.write(self._put(key, closed)):
             return Record.from_item(held)
         change: Item = {
             "status": closed.body["status"],
@@ -237,23 +236,24 @@ def trusts_a_stale_read(patch: pytest.MonkeyPatch) -> None:
 @_found_by("acknowledged_is_kept")
 def loses_an_acknowledged_write(patch: pytest.MonkeyPatch) -> None:
     """A store that says it has written, and has not."""
-    put_now = Database.put_now
+    write_now = Database.write_now
 
-    def put_or_not(self: Database, write: table.Put) -> Item | None:
-        return None if write.item["seq"] == 3 else put_now(self, write)
+    def written_or_not(self: Database, write: table.Write) -> Item | None:
+        lost = isinstance(write, table.Put) and write.item["seq"] == 3
+        return None if lost else write_now(self, write)
 
-    patch.setattr(Database, "put_now", put_or_not)
+    patch.setattr(Database, "write_now", written_or_not)
 
 
 @_found_by("written_once")
 def overwrites(patch: pytest.MonkeyPatch) -> None:
     """Puts without their condition."""
 
-    def put_now(self: Database, write: table.Put) -> Item | None:
-        self._set(key_of(write.table, write.item), write.item)
+    def write_now(self: Database, write: table.Write) -> Item | None:
+        self._do(write)
         return None
 
-    patch.setattr(Database, "put_now", put_now)
+    patch.setattr(Database, "write_now", write_now)
 
 
 def first_found(mutant: Mutant, seeds: Sequence[int], find: Callable[[int], list[str]]) -> int:

@@ -15,7 +15,7 @@ from shared.pacing import Pacing
 from shared.producer import Producer
 from shared.records import Item, Kind, Record, dump
 from shared.starting import Start
-from shared.table import Conflict, Found, Put, Query, Write
+from shared.table import Conflict, Found, Query, Write
 from tests.model_store import ModelStore
 
 ASK = Ask("scripted", (Message("user", "Count."),))
@@ -38,9 +38,9 @@ class ScriptedStore(ModelStore):
         self.write_s = 0.0
         self.broken = False
 
-    async def put(self, write: Put) -> Item | None:
+    async def write(self, write: Write) -> Item | None:
         fate = await self._fate()
-        held = await super().put(write)
+        held = await super().write(write)
         self._reply(fate)
         return held
 

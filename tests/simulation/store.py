@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from shared.errors import Unavailable
 from shared.records import Item, Record
 from shared.schema import STREAMS, Table
-from shared.table import Conflict, Found, Put, Query, Write
+from shared.table import Conflict, Delete, Found, Put, Query, Write
 from tests.model_store import Key, ModelStore
 from tests.simulation.history import History
 
@@ -46,7 +46,7 @@ class Database(ModelStore):
         super().__init__()
         self._history = history
         self._remembers_tokens = remembers_tokens
-        self._versions: dict[Key, list[tuple[int, Item]]] = {}
+        self._versions: dict[Key, list[tuple[int, Item | None]]] = {}
 
     def transact_now(self, writes: Sequence[Write], token: str) -> Conflict | None:
         conflict = super().transact_now(writes, token)
@@ -65,14 +65,15 @@ class Database(ModelStore):
             known = [item for number, item in versions if number <= limit]
             if key == hidden:
                 known = known[:-1]
-            if known:
+            if known and known[-1]:
                 view[key] = known[-1]
         return view
 
-    def _set(self, key: Key, item: Item) -> None:
+    def _set(self, key: Key, item: Item | None) -> None:
         super()._set(key, item)
-        self._versions.setdefault(key, []).append((self.writes, dict(item)))
-        self._history.wrote(key, item)
+        self._versions.setdefault(key, []).append((self.writes, dict(item) if item else None))
+        if item:
+            self._history.wrote(key, item)
 
 
 class _Fate(Enum):
@@ -105,10 +106,8 @@ class FaultyStore:
         self._rng = rng
         self._faults = faults
 
-    async def put(self, write: Put) -> Item | None:
-        held = await self._call(
-            f"put {_shown(write)}", lambda: self._database.put_now(write), writes=True
-        )
+    async def write(self, write: Write) -> Item | None:
+        held = await self._call(_shown(write), lambda: self._database.write_now(write), writes=True)
         if held is None:
             self._acknowledged(write)
         return held
@@ -123,6 +122,13 @@ class FaultyStore:
             for write in writes:
                 self._acknowledged(write)
         return conflict
+
+    async def overwrite(self, table: Table, items: Sequence[Item]) -> None:
+        await self._call(
+            f"overwrite {len(items)} of {table.name}",
+            lambda: self._database.overwrite_now(table, items),
+            writes=True,
+        )
 
     async def get(self, table: Table, key: Item) -> Item | None:
         return await self._call(f"get {table.name}", lambda: self._database.get_now(table, key))
@@ -214,5 +220,7 @@ def _shown(write: Write) -> str:
     if isinstance(write, Put):
         item = write.item
         name = f"{item['seq']} {item['kind']} by {item['by']}" if "kind" in item else "item"
-        return name if write.table is STREAMS else write.table.name
-    return f"update {sorted(write.set)}"
+        return f"put {name if write.table is STREAMS else write.table.name}"
+    if isinstance(write, Delete):
+        return f"delete {write.key}"
+    return f"update {sorted({*write.set, *write.add, *write.remove})}"

@@ -45,10 +45,19 @@ class Finish:
     usage: Usage | None
 
 
+#: How many models may stand in for the one that is asked for.
+FALLBACKS_MAX = 4
+#: The rule of thumb for what nobody has counted.
+CHARS_A_TOKEN = 4
+#: More than any text has that people read.
+CHARS_A_TOKEN_MAX = 12
+
+
 def estimate(ask: Ask, output_chars: int) -> Usage:
-    """Tokens by the rule of thumb of four characters each, where a provider could not say."""
+    """Tokens by their characters, where a provider could not say."""
     input_chars = sum(len(message.content) for message in ask.messages)
-    return Usage(-(-input_chars // 4), -(-output_chars // 4), estimated=True)
+    asked, said = (-(-chars // CHARS_A_TOKEN) for chars in (input_chars, output_chars))
+    return Usage(asked, said, estimated=True)
 
 
 class Provider(Protocol):

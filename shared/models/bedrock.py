@@ -38,7 +38,7 @@ _REASONS: dict[str, _Reason] = {
 #: code, retryable, and how the sentence goes on: "The model's provider …"
 _Failure = tuple[str, bool, str]
 _REFUSED: _Failure = ("refused", False, "refused the request")
-_CREDENTIALS: _Failure = ("refused", False, "refused Sluice's credentials")
+_CREDENTIALS: _Failure = ("denied", False, "refused Sluice's credentials")
 _THROTTLED: _Failure = ("throttled", True, "is throttling")
 _UNAVAILABLE: _Failure = ("unavailable", True, "is not available")
 _TIMEOUT: _Failure = ("timeout", True, "did not answer in time")
@@ -304,7 +304,7 @@ def _failure(error: Exception, *, began: bool) -> ProviderFailed:
     if isinstance(error, aws.BotoCoreError):
         return ProviderFailed(
             "Sluice has no valid credentials or settings for the model's provider.",
-            code="refused",
+            code="denied",
             retryable=False,
         )
     return _failed(_NONSENSE)

@@ -145,7 +145,7 @@ class OpenAI:
             # The HTTP library would refuse it too, in a message that quotes it.
             raise ProviderFailed(
                 "The key for the model's provider is not a valid key.",
-                code="refused",
+                code="denied",
                 retryable=False,
             )
         if key:
@@ -285,7 +285,7 @@ def _refusal(status: int) -> ProviderFailed:
     """For every status that is not 200."""
     if status in (401, 403):
         detail = f"The model's provider refused Sluice's credentials (status {status})."
-        return ProviderFailed(detail, code="refused", retryable=False)
+        return ProviderFailed(detail, code="denied", retryable=False)
     if status in (408, 429):
         detail = f"The model's provider is throttling (status {status})."
         return ProviderFailed(detail, code="throttled", retryable=True)

@@ -145,9 +145,9 @@ async def test_refusals(upstream: Upstream, bedrock: Bedrock) -> None:
         (424, "ModelErrorException", "upstream", True),
         (400, "ValidationException", "refused", False),
         (404, "ResourceNotFoundException", "refused", False),
-        (403, "AccessDeniedException", "refused", False),
-        (403, "ExpiredTokenException:http://internal.amazon.com/", "refused", False),
-        (403, "SomethingNew", "refused", False),
+        (403, "AccessDeniedException", "denied", False),
+        (403, "ExpiredTokenException:http://internal.amazon.com/", "denied", False),
+        (403, "SomethingNew", "denied", False),
         (418, "SomethingNew", "refused", False),
         (429, "SomethingNew", "throttled", True),
         (502, "", "unavailable", True),
@@ -254,7 +254,7 @@ async def test_no_credentials(
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     failure, _ = await fails(bedrock)
-    assert (failure.code, failure.retryable) == ("refused", False)
+    assert (failure.code, failure.retryable) == ("denied", False)
     assert "credentials" in failure.detail
     assert not upstream.connections
 

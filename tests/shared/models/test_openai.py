@@ -200,9 +200,9 @@ async def test_odd_usage_costs_no_answer(upstream: Upstream, openai: OpenAI, cou
         (204, "refused", False),
         (302, "refused", False),
         (400, "refused", False),
-        (401, "refused", False),
+        (401, "denied", False),
         (402, "refused", False),
-        (403, "refused", False),
+        (403, "denied", False),
         (404, "refused", False),
         (408, "throttled", True),
         (413, "refused", False),
@@ -427,7 +427,7 @@ async def test_a_key_that_cannot_be_fetched() -> None:
 @pytest.mark.parametrize("key", ["sk-canary\nx", "sk-canary\x00", "sk-canary-ü"])
 async def test_a_key_that_is_none(key: str) -> None:
     failure, _ = await fails(OpenAI("http://127.0.0.1:1", key))
-    assert (failure.code, failure.retryable) == ("refused", False)
+    assert (failure.code, failure.retryable) == ("denied", False)
     assert "key" in failure.detail
 
 

@@ -1,0 +1,259 @@
+"""Checks: whether a text of the right shape is what it looks like, and which part of it counts.
+
+A check is given the longest text that fits a detector's shape. It returns where the value in it
+begins and ends, or None where there is none.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+Span = tuple[int, int]
+Check = Callable[[str], Span | None]
+
+#: What looks like a top-level domain in code, and is none: files, systemd units, attributes.
+_NOT_DOMAIN = re.compile(
+    r"(?i)astype|bmp|bz2|class|conf|conj|copy|cpp|css|csv|dll|exe|flatten|getter|gif|gz|htm"
+    r"|html|ico|ini|jar|jpeg|jpg|js|json|jsx|log|mean|min|mjs|mount|path|pdf|png|prototype"
+    r"|reshape|rpm|scss|service|setter|shape|slice|socket|sum|svg|swap|tar|tgz"
+    r"|timer|toml|transpose|ts|tsx|ttf|txt|values|war|webp|whl|woff|xml|yaml|yml"
+)
+
+#: Issuer prefixes of payment cards as (first, last, lengths): the ranges in use by the networks.
+_ISSUERS = (
+    (4, 4, (13, 16, 19)),  # Visa
+    (51, 55, (16,)),  # Mastercard
+    (2221, 2720, (16,)),
+    (34, 34, (15,)),  # American Express
+    (37, 37, (15,)),
+    (6011, 6011, (16, 17, 18, 19)),  # Discover
+    (644, 659, (16, 17, 18, 19)),
+    (300, 305, (14, 16)),  # Diners Club
+    (309, 309, (14, 16)),
+    (36, 36, (14, 16)),
+    (38, 39, (14, 16)),
+    (3528, 3589, (16, 17, 18, 19)),  # JCB
+    (62, 62, (16, 17, 18, 19)),  # UnionPay
+    (2200, 2204, (16, 17, 18, 19)),  # Mir
+    (6304, 6304, (16, 17, 18, 19)),  # Maestro
+    (6759, 6763, (16, 17, 18, 19)),
+    (5018, 5038, (16, 17, 18, 19)),
+)
+
+#: The length of an IBAN by its country: SWIFT's registry, release 101.
+_IBAN_LENGTHS = {
+    country: length
+    for length, countries in (
+        (15, "NO"),
+        (16, "BE"),
+        (18, "DK FI FK FO GL NL SD"),
+        (19, "MK SI"),
+        (20, "AT BA EE KZ LT LU MN XK"),
+        (21, "CH HR LI LV"),
+        (22, "BG BH CR DE GB GE IE ME RS VA"),
+        (23, "AE GI IL IQ OM SO TL"),
+        (24, "AD CZ ES MD PK RO SA SE SK TN VG"),
+        (25, "LY PT ST"),
+        (26, "IS TR"),
+        (27, "BI DJ FR GR IT MC MR SM"),
+        (28, "AL AZ BY CY DO GT HN HU LB NI PL SV"),
+        (29, "BR EG PS QA UA"),
+        (30, "JO KW MU YE"),
+        (31, "MT SC"),
+        (32, "LC"),
+        (33, "RU"),
+    )
+    for country in countries.split()
+}
+
+#: The calling codes in use (ITU-T E.164).
+_CALLING_CODE = re.compile(
+    r"1|7|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]"
+    r"|2(?:1[12368]|[2-4]\d|5[0-8]|6\d|9[01789])|3(?:5\d|7[0-8]|8[0-35-79])|42[013]|50\d|59\d"
+    r"|6(?:7[02-9]|8[0-35-9]|9[0-2])|8(?:0[08]|5[02356]|7[08]|8[0-368])|9(?:6[0-8]|7[0-79]|9[2-68])"
+)
+#: Islands whose numbers are shorter than all others.
+_SHORT_CODE = re.compile(r"247|290|500|67[678]|68[23568]|690")
+
+_DIGITS = re.compile(r"\d+")
+_IBAN_CHAR = re.compile(r"[0-9A-Za-z]")
+_SECRET_NAME = re.compile(
+    r"(?i)(?:(?:aws)?secret[ _-]?(?:access[ _-]?)?key|(?:storage)?account_?key"
+    r"|shared_?access_?key|sig)[^0-9A-Za-z+/%]*"
+)
+_BEARER = re.compile(r"(?i)bearer\s+")
+_PHONE_START = re.compile(r"[(+\d]")
+
+
+def whole(text: str) -> Span | None:
+    """The shape is enough."""
+    return 0, len(text)
+
+
+def email(text: str) -> Span | None:
+    """An address without the punctuation before it, and without a file's suffix after it.
+
+    `git@host:path` names nobody, and neither do `icon@2x.png` and `getty@tty1.service`.
+    """
+    local, _, domain = text.rpartition("@")
+    labels = domain.split(".")
+    while _NOT_DOMAIN.fullmatch(labels[-1]):
+        labels.pop()
+        if not labels:
+            return None
+    start = len(local) - len(local.lstrip("._%+'-"))
+    top = labels[-1].isalpha() or labels[-1].startswith("xn--")
+    if start == len(local) or local.lower() == "git" or len(labels) < 2 or not top:
+        return None
+    return start, len(local) + 1 + len(".".join(labels))
+
+
+def card(text: str) -> Span | None:
+    """A number of a known issuer and length whose Luhn digit is right; what follows it may be cut.
+
+    The digits are in one group, in groups of one length (the last may differ), or as the networks
+    print them.
+    """
+    for groups, start, end in _prefixes(text):
+        digits = "".join(groups)
+        if 13 <= len(digits) <= 19 and _is_card(digits) and _is_grouped(groups):
+            return start, end
+    return None
+
+
+def iban(text: str) -> Span | None:
+    """A country's length and the check digits (ISO 13616, modulo 97); what follows it is cut."""
+    length = _IBAN_LENGTHS.get(text[:2].upper(), 0)
+    places = [match.start() for match in _IBAN_CHAR.finditer(text)][:length]
+    if not length or len(places) < length:
+        return None
+    number = "".join(text[place] for place in places)
+    rest = "".join(str(int(char, 36)) for char in number[4:] + number[:4])
+    return (0, places[-1] + 1) if int(rest) % 97 == 1 else None
+
+
+def ssn(text: str) -> Span | None:
+    """Areas, groups and serials that are given out (SSA); the word before it is let through."""
+    start = _DIGITS.search(text)
+    if start is None:
+        return None
+    number = digits(text)
+    area, group, serial = int(number[:3]), int(number[3:5]), int(number[5:])
+    issued = area not in (0, 666) and area < 900 and group and serial
+    return (start.start(), len(text)) if issued else None
+
+
+def ipv4(text: str) -> Span | None:
+    """Four octets, but no netmask, loopback or unspecified address: they identify nobody."""
+    parts = text.split(".")
+    if len(parts) != 4 or any(len(part) > 3 or (part[0] == "0" and part != "0") for part in parts):
+        return None
+    octets = [int(part) for part in parts]
+    if max(octets) > 255 or octets[0] in (0, 127, 255):
+        return None
+    return 0, len(text)
+
+
+def ipv6(text: str) -> Span | None:
+    """An address with a digit, two groups, and a long one: `1::3` is a slice in Python."""
+    import ipaddress
+
+    for end in (len(text), len(text) - 1):
+        groups = [group for group in text[:end].split(":") if group]
+        try:
+            ipaddress.IPv6Address(text[:end])
+        except ValueError:
+            continue
+        long = len(groups) > 1 and max(map(len, groups)) > 2
+        if long and any(char.isdigit() for char in text[:end]):
+            return 0, end
+    return None
+
+
+def named_secret(text: str) -> Span | None:
+    """What follows the name of a secret: `AccountKey=…`."""
+    name = _SECRET_NAME.match(text)
+    return (name.end(), len(text)) if name else None
+
+
+def bearer(text: str) -> Span | None:
+    """A token has a digit; `Bearer your-access-token` has none."""
+    word = _BEARER.match(text)
+    start = word.end() if word else 0
+    end = len(text.rstrip("."))
+    return (start, end) if any(char.isdigit() for char in text[start:end]) else None
+
+
+def international_phone(text: str) -> Span | None:
+    """A calling code in use and 9 to 15 digits (ITU-T E.164); +1 and +7 have 11, islands fewer."""
+    found = None
+    for groups, _, end in _prefixes(text):
+        number = "".join(groups)
+        if text.startswith("00"):
+            number = number[2:]
+            if len(groups) == 1 and number[:1] == "1":
+                continue  # a number filled up with zeros
+        if number[:1] in ("1", "7") and len(number) == 11:
+            return 0, end
+        least = 7 if _SHORT_CODE.match(number) else 9
+        if not found and least <= len(number) <= 15 and _CALLING_CODE.match(number):
+            found = 0, end
+    return found
+
+
+def american_phone(text: str) -> Span | None:
+    """Area and exchange of the North American plan: neither is 911 or the like."""
+    number = digits(text)[-10:]
+    return None if number[1:3] == "11" or number[4:6] == "11" else (0, len(text))
+
+
+def national_phone(text: str) -> Span | None:
+    """A trunk 0 and groups of digits, all apart by one sign but the first.
+
+    Not a date and its time, nor what counts up (`01 02 03 04 05`), nor bytes (`08 00 45 00`).
+    """
+    groups = _DIGITS.findall(text)
+    signs = [sign for sign in _DIGITS.split(text)[1:-1] if sign]
+    numbers = [int(group) for group in groups]
+    counts_up = len(groups) > 2 and all(after - before == 1 for before, after in pairwise(numbers))
+    same = len(set(signs[1:])) <= 1 and (signs[0] == signs[-1] or signs[0] not in (".", ":"))
+    phone = len(digits(text)) > 8 and same and not counts_up and numbers.count(0) < 2
+    return (0, len(text)) if phone and all(len(group) > 1 for group in groups) else None
+
+
+def named_phone(text: str) -> Span | None:
+    """Seven digits or more after a word like "phone", unless they are a date."""
+    start = _PHONE_START.search(text)
+    if start is None or re.match(r"(?:19|20)\d\d[-./]\d\d?[-./]\d\d?", text[start.start() :]):
+        return None
+    return start.start(), len(text)
+
+
+def digits(text: str) -> str:
+    """The digits of any script, as 0 to 9."""
+    return "".join(str(int(char)) for char in text if char.isdecimal())
+
+
+def _prefixes(text: str) -> Iterator[tuple[list[str], int, int]]:
+    """The groups of digits in a text, then without the last of them, and so on; and where they lie.
+
+    A text's shape is the longest that fits, so what comes after a number may be in it too.
+    """
+    matches = list(_DIGITS.finditer(text))
+    groups = [digits(match[0]) for match in matches]
+    for count in range(len(matches), 0, -1):
+        yield groups[:count], matches[0].start(), matches[count - 1].end()
+
+
+def _is_card(number: str) -> bool:
+    known = any(
+        len(number) in lengths and first <= int(number[: len(str(first))]) <= last
+        for first, last, lengths in _ISSUERS
+    )
+    doubled = (sum(divmod(2 * int(digit), 10)) for digit in number[-2::-2])
+    return known and (sum(int(digit) for digit in number[-1::-2]) + sum(doubled)) % 10 == 0
+
+
+def _is_grouped(groups: list[str]) -> bool:
+    lengths = [len(group) for group in groups]
+    return len(set(lengths[:-1])) <= 1 or lengths in ([4, 6, 5], [4, 6, 4])

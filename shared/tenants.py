@@ -1,37 +1,40 @@
-"""Tenants: who a key belongs to, and which idempotency keys they have used.
+"""Tenants: what each may do and wants done, kept as one document in the table.
 
-Keys are random, so one round of SHA-256 is enough to keep them; the table never sees a key itself.
+A tenant that has set nothing has the defaults. What a document says is checked when it is set, so
+that a request never meets a setting that cannot be.
 """
 
-import hashlib
+import json
 import re
+import secrets
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Any, Literal, Self
 
-from shared.errors import IdempotencyKeyReused
-from shared.records import Item, StreamKey
+from shared import fields as check
+from shared.errors import InvalidRequest
+from shared.identity.tokens import Issuer
+from shared.models import FALLBACKS_MAX
+from shared.origins import parse_origin
+from shared.records import Item, dump
+from shared.redaction import Rules
 from shared.schema import TENANTS
-from shared.table import Put, Store
+from shared.table import Delete, Put, Query, Store, Update, Write
 
-#: For how long a key that was found, or not found, is not looked up again: one that was tried too
-#: early should not stay refused.
+#: For how long a tenant that was read is not read again.
 CACHE_S = 20.0
-CACHE_MISS_S = 2.0
-CACHE_KEYS_MAX = 1000
-KEY_CHARS_MAX = 200
-#: For how long at least a repeated request gets the first one's outcome.
-IDEMPOTENCY_RETENTION_S = 24 * 3600
+CACHE_MAX = 1000
+LIST_MAX = 1000
+SHARDS_MAX = 64
+ORIGINS_MAX = 20
+ISSUERS_MAX = 5
+MODELS_MAX = 50
+COUNT_MAX = 10**12
 
 _TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who makes a request. `user` is an identity within the tenant, where there is one."""
-
-    tenant: str
-    user: str | None = None
+_EVERYBODY = "#tenants"
 
 
 def is_tenant(name: str) -> bool:
@@ -39,76 +42,334 @@ def is_tenant(name: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Idempotency:
-    """An Idempotency-Key, and the fingerprint of the body that came with it."""
+class Limits:
+    """What one subject (a tenant, a user of it, a client's address) may use; None: no bound.
 
-    key: str
-    fingerprint: str
+    Tokens are those of prompts and answers together. Days and months are those of UTC.
+    """
+
+    streams_at_once: int | None = None
+    starts_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    #: How many tokens may be used at once after a pause; as many as in a minute where not said.
+    tokens_burst: int | None = None
+    tokens_per_day: int | None = None
+    tokens_per_month: int | None = None
+    polls_per_minute: int | None = None
+
+    @property
+    def any(self) -> bool:
+        return any(getattr(self, f.name) is not None for f in fields(self))
+
+    @classmethod
+    def from_document(cls, value: Any, path: str, default: Self) -> Self:
+        document = check.mapping(value, path)
+        names = tuple(f.name for f in fields(cls))
+        check.known(document, names, path)
+        known = {name: getattr(default, name) for name in names}
+        for name, bound in document.items():
+            if bound is not None:
+                check.whole(bound, f"{path}.{name}", least=0, most=COUNT_MAX)
+            known[name] = bound
+        if known["tokens_burst"] is not None and known["tokens_per_minute"] is None:
+            raise InvalidRequest(
+                f"`{path}.tokens_burst` needs `tokens_per_minute`.", field=f"{path}.tokens_burst"
+            )
+        return cls(**known)
+
+    def to_document(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+#: Enough for a team, and little enough that a runaway client starves nobody.
+DEFAULT_LIMITS = Limits(streams_at_once=100, starts_per_minute=600)
+NO_LIMITS = Limits()
+
+#: The whole numbers of a document: their bounds, and whether they may be null.
+_NUMBERS: Mapping[str, tuple[int, int, bool]] = MappingProxyType(
+    {
+        "shards": (1, SHARDS_MAX, False),
+        "max_tokens": (1, 200_000, True),
+        "wait_s": (0, 20, False),
+        "page": (1, 1000, False),
+        "followers": (1, 1000, True),
+        "idle_s": (5, 900, False),
+        "connection_s": (10, 900, False),
+        "ticket_s": (10, 3600, False),
+        "retention_days": (1, 3650, False),
+        "audit_retention_days": (1, 3650, False),
+    }
+)
+_CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"on_outage": ("refuse", "allow"), "addresses": ("full", "truncated", "none")}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a tenant may do and wants done. `shards` spreads its counters, for many starts a second.
+
+    `max_tokens` bounds each answer, and is what one without a `max_tokens` of its own may say.
+    `models` are names, or beginnings of names that end in `*`; none means all. `followers` is how
+    many may follow one stream at once. A connection ends, to be made anew, when its client has
+    taken nothing for `idle_s`, and after `connection_s` in any case. `on_outage` says what becomes
+    of starts while the counters cannot be written.
+    """
+
+    limits: Limits = DEFAULT_LIMITS
+    user_limits: Limits = NO_LIMITS
+    address_limits: Limits = NO_LIMITS
+    shards: int = 1
+    max_tokens: int | None = None
+    models: tuple[str, ...] = ()
+    fallbacks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    wait_s: int = 20
+    page: int = 1000
+    followers: int | None = None
+    idle_s: int = 60
+    connection_s: int = 900
+    ticket_s: int = 600
+    on_outage: Literal["refuse", "allow"] = "refuse"
+    retention_days: int = 30
+    audit_retention_days: int = 400
+    addresses: Literal["full", "truncated", "none"] = "truncated"
+    redaction: Rules = field(default_factory=Rules)
+    origins: tuple[str, ...] = ()
+    issuers: tuple[Issuer, ...] = ()
+
+    def allows(self, model: str) -> bool:
+        """Whether this model may be asked for."""
+        return not self.models or any(
+            model.startswith(name[:-1]) if name.endswith("*") else model == name
+            for name in self.models
+        )
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Self:
+        """Check a document. Raises `InvalidRequest`, which names the field and its bounds."""
+        check.known(document, tuple(f.name for f in fields(cls)))
+        known: dict[str, Any] = {}
+        for name, value in document.items():
+            known[name] = _CHECKS.get(name, _plain)(name, value)
+        return cls(**known)
+
+    def to_document(self) -> dict[str, Any]:
+        return {
+            "limits": self.limits.to_document(),
+            "user_limits": self.user_limits.to_document(),
+            "address_limits": self.address_limits.to_document(),
+            **{name: getattr(self, name) for name in (*_NUMBERS, *_CHOICES)},
+            "models": list(self.models),
+            "fallbacks": {model: list(others) for model, others in self.fallbacks.items()},
+            "redaction": self.redaction.to_document(),
+            "origins": list(self.origins),
+            "issuers": [issuer.to_document() for issuer in self.issuers],
+        }
+
+
+def _plain(name: str, value: Any) -> Any:
+    if name in _CHOICES:
+        return check.one_of(value, name, _CHOICES[name])
+    least, most, may_be_null = _NUMBERS[name]
+    return (
+        None if value is None and may_be_null else check.whole(value, name, least=least, most=most)
+    )
+
+
+def _models(name: str, value: Any, most: int = MODELS_MAX) -> tuple[str, ...]:
+    listed = check.items(value, name, least=0, most=most)
+    return tuple(check.text(m, f"{name}[{i}]", most=200) for i, m in enumerate(listed))
+
+
+def _fallbacks(name: str, value: Any) -> dict[str, tuple[str, ...]]:
+    document = check.mapping(value, name)
+    check.items(list(document), name, least=0, most=MODELS_MAX)
+    return {m: _models(f"{name}.{m}", others, FALLBACKS_MAX) for m, others in document.items()}
+
+
+def _origins(name: str, value: Any) -> tuple[str, ...]:
+    listed = check.items(value, name, least=0, most=ORIGINS_MAX)
+    return tuple(
+        parse_origin(check.text(o, f"{name}[{i}]", most=300)) for i, o in enumerate(listed)
+    )
+
+
+def _issuers(name: str, value: Any) -> tuple[Issuer, ...]:
+    listed = check.items(value, name, least=0, most=ISSUERS_MAX)
+    found = tuple(Issuer.from_document(issuer, f"{name}[{i}]") for i, issuer in enumerate(listed))
+    if len({issuer.issuer for issuer in found}) != len(found):
+        raise InvalidRequest(f"`{name}` names an issuer twice.", field=name)
+    return found
+
+
+_CHECKS: Mapping[str, Callable[[str, Any], Any]] = MappingProxyType(
+    {
+        "limits": lambda name, value: Limits.from_document(value, name, DEFAULT_LIMITS),
+        "user_limits": lambda name, value: Limits.from_document(value, name, NO_LIMITS),
+        "address_limits": lambda name, value: Limits.from_document(value, name, NO_LIMITS),
+        "models": _models,
+        "fallbacks": _fallbacks,
+        "redaction": lambda name, value: Rules.from_document(check.mapping(value, name)),
+        "origins": _origins,
+        "issuers": _issuers,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """A tenant as it stands in the table. `rev` grows with each change; `secret` signs tickets."""
+
+    name: str
+    policy: Policy
+    suspended: bool
+    secret: bytes
+    created_at: int
+    rev: int
+
+    @classmethod
+    def from_item(cls, item: Item) -> Self:
+        return cls(
+            name=str(item["pk"]),
+            policy=_stored(str(item["policy"])),
+            suspended=bool(item["suspended"]),
+            secret=bytes.fromhex(str(item["secret"])),
+            created_at=int(item["created_at"]),
+            rev=int(item["rev"]),
+        )
+
+
+def _stored(text: str) -> Policy:
+    # While two versions run, a tenant may already have a setting that this one does not know.
+    known = {f.name for f in fields(Policy)}
+    document: dict[str, Any] = json.loads(text)
+    return Policy.from_document({n: value for n, value in document.items() if n in known})
 
 
 class Tenants:
-    """Looks keys up. `clock` is monotonic, in seconds."""
+    """Looks tenants up, as they were at most 20 s ago. `clock` is monotonic, in s.
+
+    Every method raises `Unavailable` where the store does not answer.
+    """
 
     def __init__(self, store: Store, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
         self._clock = clock
-        self._cache: dict[str, tuple[float, Identity | None]] = {}
+        self._cache: dict[str, tuple[float, Any]] = {}
+        # Of its own: anyone can ask for origins and issuers, and must not push tenants out.
+        self._indexes: dict[str, tuple[float, Any]] = {}
 
-    async def identify(self, key: str) -> Identity | None:
-        """Whose key this is; None for a key that nobody has. Raises `Unavailable`."""
-        if not 0 < len(key) <= KEY_CHARS_MAX:
-            return None
-        partition = _partition(key)
-        expires, identity = self._cache.get(partition, (0.0, None))
-        if self._clock() < expires:
-            return identity
-        item = await self._store.get(TENANTS, {"pk": partition, "what": "key"})
-        identity = Identity(tenant=str(item["tenant"])) if item else None
-        if len(self._cache) >= CACHE_KEYS_MAX:
-            self._cache.pop(next(iter(self._cache)))
-        keep_s = CACHE_S if identity else CACHE_MISS_S
-        self._cache[partition] = (self._clock() + keep_s, identity)
-        return identity
+    async def get(self, name: str) -> Tenant | None:
+        async def read() -> Tenant | None:
+            item = await self._store.get(TENANTS, _place(name))
+            return Tenant.from_item(item) if item else None
 
-    async def add_key(self, tenant: str, key: str) -> bool:
-        """Give a tenant a key. False when the key is already somebody's."""
-        item: Item = {
-            "pk": _partition(key),
-            "what": "key",
-            "tenant": tenant,
-            "created_at": int(time.time() * 1000),
-        }
-        held = await self._store.write(Put(TENANTS, item))
-        return held is None or held["tenant"] == tenant
+        found: Tenant | None = await self._cached(self._cache, name, read)
+        return found
 
-    def claim(self, identity: Identity, idempotency: Idempotency, key: StreamKey) -> Put:
-        """The write that ties an idempotency key to its stream; part of opening the stream."""
-        item: Item = {
-            **_claim_key(identity, idempotency),
-            "stream": key.stream,
-            "fingerprint": idempotency.fingerprint,
-            "expires_at": key.created_ms // 1000 + IDEMPOTENCY_RETENTION_S,
-        }
-        return Put(TENANTS, item)
+    async def names(self) -> list[str]:
+        """All tenants, by name."""
+        names: list[str] = []
+        while True:
+            start = f"{names[-1]}\0" if names else None
+            found = await self._store.query(Query(TENANTS, _EVERYBODY, LIST_MAX, start=start))
+            names += [str(item["what"]) for item in found.items]
+            if not found.more:
+                return names
 
-    async def claimed(self, identity: Identity, idempotency: Idempotency) -> StreamKey | None:
-        """The stream that an idempotency key is tied to. Raises `IdempotencyKeyReused`."""
-        item = await self._store.get(TENANTS, _claim_key(identity, idempotency))
-        return claimed_stream(item, identity, idempotency) if item else None
+    async def trusting(self, issuer: str) -> dict[str, Issuer]:
+        """Which tenants trust an issuer of tokens, each with how it does."""
+        tenants = await self._indexed(_issuer_partition(issuer))
+        found = [tenant for name in tenants if (tenant := await self.get(name))]
+        return {t.name: i for t in found for i in t.policy.issuers if i.issuer == issuer}
 
+    async def anywhere(self, origin: str) -> bool:
+        """Whether any tenant lets pages of this origin call."""
+        return bool(await self._indexed(_origin_partition(origin)))
 
-def claimed_stream(item: Item, identity: Identity, idempotency: Idempotency) -> StreamKey:
-    """The stream of a claim that was found. Raises `IdempotencyKeyReused`."""
-    if item["fingerprint"] != idempotency.fingerprint:
-        raise IdempotencyKeyReused("This Idempotency-Key was used with another body before.")
-    return StreamKey(identity.tenant, str(item["stream"]))
+    async def allowed(self, tenant: str, origin: str) -> bool:
+        """Whether this tenant does."""
+        found = await self.get(tenant)
+        return found is not None and origin in found.policy.origins
 
+    async def _indexed(self, partition: str) -> list[str]:
+        async def read() -> list[str]:
+            found = await self._store.query(Query(TENANTS, partition, LIST_MAX))
+            return [str(item["what"]) for item in found.items]
 
-def _claim_key(identity: Identity, idempotency: Idempotency) -> Item:
-    owner = f"{identity.user or ''}\0{idempotency.key}"
-    digest = hashlib.sha256(owner.encode()).hexdigest()
-    return {"pk": identity.tenant, "what": f"idempotency#{digest}"}
+        names: list[str] = await self._cached(self._indexes, partition, read)
+        return names
+
+    async def _cached(
+        self, cache: dict[str, tuple[float, Any]], name: str, read: Callable[[], Awaitable[Any]]
+    ) -> Any:
+        expires, found = cache.get(name, (0.0, None))
+        if self._clock() >= expires:
+            found = await read()
+            cache.pop(name, None)
+            if len(cache) >= CACHE_MAX:
+                cache.pop(next(iter(cache)))
+            cache[name] = (self._clock() + CACHE_S, found)
+        return found
 
 
-def _partition(key: str) -> str:
-    return "key#" + hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+def adding(name: str, policy: Policy, at_ms: int) -> list[Write]:
+    """The writes that make a tenant: refused where there is one of that name."""
+    item: Item = {
+        **_place(name),
+        "policy": dump(policy.to_document()),
+        "suspended": 0,
+        "secret": secrets.token_hex(32),
+        "created_at": at_ms,
+        "rev": 0,
+    }
+    return [
+        Put(TENANTS, item),
+        Put(TENANTS, {"pk": _EVERYBODY, "what": name, "created_at": at_ms}),
+        *_indexing(name, Policy(), policy),
+    ]
+
+
+def changing(tenant: Tenant, policy: Policy, *, suspended: bool) -> list[Write]:
+    """The writes that change a tenant: refused where somebody else has changed it meanwhile."""
+    change: Item = {
+        "policy": dump(policy.to_document()),
+        "suspended": int(suspended),
+        "rev": tenant.rev + 1,
+    }
+    update = Update(TENANTS, _place(tenant.name), change, where={"rev": tenant.rev})
+    return [update, *_indexing(tenant.name, tenant.policy, policy)]
+
+
+def removing(tenant: Tenant) -> list[Write]:
+    """The writes that end a tenant, whose keys and streams are gone already."""
+    return [
+        Delete(TENANTS, _place(tenant.name)),
+        Delete(TENANTS, {"pk": _EVERYBODY, "what": tenant.name}),
+        *_indexing(tenant.name, tenant.policy, Policy()),
+    ]
+
+
+def _indexing(name: str, before: Policy, after: Policy) -> list[Write]:
+    """What keeps the way from an origin or an issuer to its tenants true."""
+    old, new = _partitions(before), _partitions(after)
+    gone: list[Write] = [Delete(TENANTS, {"pk": pk, "what": name}) for pk in sorted(old - new)]
+    come = [Update(TENANTS, {"pk": p, "what": name}, {"v": 1}, where=None) for p in sorted(new)]
+    return [*gone, *come]
+
+
+def _partitions(policy: Policy) -> set[str]:
+    issuers = {_issuer_partition(issuer.issuer) for issuer in policy.issuers}
+    return issuers | {_origin_partition(origin) for origin in policy.origins}
+
+
+def _place(tenant: str) -> Item:
+    return {"pk": tenant, "what": "settings"}
+
+
+def _issuer_partition(issuer: str) -> str:
+    return f"issuer#{issuer}"
+
+
+def _origin_partition(origin: str) -> str:
+    return f"origin#{origin}"

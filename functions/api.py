@@ -4,20 +4,30 @@ import asyncio
 import json
 import math
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, cast
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from functions.wiring import Services, app, read_body, stream_key
+from functions.wiring import Services, app, read_body
+from shared.authority import Caller, actor
 from shared.dialects import native
+from shared.erasure import Erasure, finish_within
+from shared.erasure import encode as encode_erasure
 from shared.errors import InvalidRequest, Unavailable
 from shared.follower import Follower
+from shared.identity import ADMIN, READ, STREAM, tickets
+from shared.middleware.authorization import Endpoint, caller_of
+from shared.quotas import rate_limit_headers
+from shared.reading import Polls
 from shared.records import Status, StreamKey
 from shared.settings import Settings
-from shared.starting import Started, cancel, check_replay, start_stream
+from shared.starting import Replayed, Started, cancel, check_replay, grant
+
+#: How long a request waits for its erasure.
+ERASE_S = 10.0
 
 #: Has a stream produced by somebody who does not hold the client's connection.
 Launch = Callable[[StreamKey], Awaitable[None]]
@@ -38,24 +48,34 @@ def __getattr__(name: str) -> Any:
 
 
 def build(services: Services, launch: Launch) -> ASGIApp:
+    return app(endpoints(services, launch), services)
+
+
+def endpoints(services: Services, launch: Launch) -> list[Endpoint]:
     routes = _Routes(services, launch)
-    return app(
-        [
-            Route("/v1/streams", routes.start, methods=["POST"]),
-            Route("/v1/streams", routes.newest, methods=["GET"]),
-            Route("/v1/streams/{stream}", routes.summary, methods=["GET"]),
-            Route("/v1/streams/{stream}/chunks", routes.chunks, methods=["GET"]),
-            Route("/v1/streams/{stream}/cancel", routes.cancel, methods=["POST"]),
-        ],
-        services,
-    )
+    return [
+        Endpoint("POST", "/v1/streams", STREAM, routes.start, counted=False),
+        Endpoint("GET", "/v1/streams", READ, routes.newest),
+        Endpoint("GET", "/v1/streams/{stream}", READ, routes.summary),
+        Endpoint("GET", "/v1/streams/{stream}/chunks", READ, routes.chunks),
+        Endpoint("POST", "/v1/streams/{stream}/cancel", STREAM, routes.cancel),
+        Endpoint("POST", "/v1/streams/{stream}/grant", STREAM, routes.grant),
+        Endpoint("POST", "/v1/streams/{stream}/ticket", READ, routes.ticket),
+        Endpoint("DELETE", "/v1/streams/{stream}", STREAM, routes.erase),
+        Endpoint("DELETE", "/v1/users/{user}/streams", ADMIN, routes.erase_user),
+        Endpoint("GET", "/v1/erasures/{erasure}", READ, routes.erasure),
+        Endpoint("GET", "/v1/usage", READ, routes.usage),
+        Endpoint("GET", "/v1/audit", ADMIN, routes.audit),
+    ]
 
 
 class _Routes:
     def __init__(self, services: Services, launch: Launch) -> None:
         self._services = services
         self._log = services.log
+        self._lifecycle = services.lifecycle
         self._launch = launch
+        self._polls = Polls(services.audit)
 
     async def start(self, request: Request) -> Response:
         """Begin a stream that nobody waits for; `produce` does the rest."""
@@ -66,74 +86,159 @@ class _Routes:
                 field="Prefer",
             )
         raw = await read_body(request)
-        outcome = await start_stream(
-            self._log,
-            self._services.tenants,
-            self._services.models,
-            request.state.identity,
+        caller = caller_of(request)
+        outcome = await self._services.starting.start(
+            caller,
             native.decode_start(raw),
             epoch=0,
             idempotency=native.decode_idempotency(request.headers, raw),
         )
+        accepted = self._accepted(caller, outcome)
         if isinstance(outcome, Started):
             try:
                 await self._launch(outcome.key)
             except Unavailable as error:
                 # A launch whose reply was lost may have happened: then its epoch has the slot.
-                if (await self._log.close_abandoned(outcome.key, outcome.opened, error)).closes:
+                newest = outcome.opened
+                if (await self._lifecycle.close_abandoned(outcome.key, newest, error)).closes:
                     raise
         else:
-            newest = await check_replay(self._log, outcome.key, may_run=True)
+            newest = await check_replay(self._lifecycle, outcome.key, may_run=True)
             if newest.closes:
-                return _accepted(outcome.key, newest.body["status"])
-        return _accepted(outcome.key)
+                return self._accepted(caller, outcome, newest.body["status"])
+        return accepted
+
+    def _accepted(
+        self, caller: Caller, outcome: Started | Replayed, status: str = Status.OPEN
+    ) -> Response:
+        key = outcome.key
+        left = outcome.left if isinstance(outcome, Started) else ()
+        return JSONResponse(
+            {
+                "id": key.stream,
+                "status": status,
+                **native.urls(key.stream),
+                **self._new_ticket(caller, key),
+            },
+            status_code=202,
+            headers={
+                "location": key.path,
+                "preference-applied": "respond-async",
+                "stream-id": key.stream,
+                **rate_limit_headers(left),
+            },
+        )
 
     async def newest(self, request: Request) -> Response:
         before, limit = native.decode_list(request.query_params)
-        tenant = request.state.identity.tenant
-        found, more = await self._log.summaries(tenant, before=before, limit=limit)
+        identity = caller_of(request).identity
+        user = None if ADMIN in identity.scopes else identity.user
+        found, more = await self._log.summaries(identity.tenant, user, before=before, limit=limit)
         streams = [native.encode_summary(summary) for summary in found]
         next_page = streams[-1]["id"] if streams and more else None
         return JSONResponse({"streams": streams, "next_page": next_page})
 
     async def summary(self, request: Request) -> Response:
-        key = stream_key(request)
+        key: StreamKey = request.state.key
         summary = await self._log.summary(key)
-        if summary.status == Status.OPEN and (await self._log.settle(key)).closes:
-            summary = await self._log.summary(key)
+        if summary.status == Status.OPEN:
+            newest = await self._lifecycle.settle(key)
+            if newest.closes:
+                summary = await self._log.summary(key)
+            else:
+                summary = replace(summary, status=native.status_of(newest))
         return JSONResponse(native.encode_summary(summary))
 
     async def chunks(self, request: Request) -> Response:
         """The polling fallback: a page of chunks, at once or within `wait` seconds."""
-        key = stream_key(request)
+        key: StreamKey = request.state.key
+        caller = caller_of(request)
         after, limit, wait_s = native.decode_poll(request.query_params)
-        follower = Follower(self._log, self._services.live, key, after)
-        page = native.encode_page(await follower.page(limit=limit, wait_s=wait_s))
+        policy = caller.tenant.policy
+        follower = Follower(self._lifecycle, self._services.live, key, after)
+        page = await follower.page(limit=min(limit, policy.page), wait_s=min(wait_s, policy.wait_s))
+        await self._polls.polled(key, caller, after, page)
+        body = native.encode_page(page)
         headers = {"cache-control": "no-store", "stream-id": key.stream}
-        if not page["closed"]:
-            headers["retry-after"] = str(math.ceil(page["poll_after_ms"] / 1000))
-        return JSONResponse(page, headers=headers)
+        if not body["closed"]:
+            headers["retry-after"] = str(math.ceil(body["poll_after_ms"] / 1000))
+        return JSONResponse(body, headers=headers)
 
     async def cancel(self, request: Request) -> Response:
         """Ask for a stream's end: 202 while its producer has yet to obey, 200 when it is over."""
-        key = stream_key(request)
-        record = await cancel(self._log, key)
+        key: StreamKey = request.state.key
+        record = await cancel(self._lifecycle, key, caller_of(request))
         if record.closes:
             return JSONResponse(native.encode_summary(await self._log.summary(key)))
         body = {"id": key.stream, "status": Status.OPEN, "cancelled_at_seq": record.seq}
         return JSONResponse(body, status_code=202)
 
+    async def grant(self, request: Request) -> Response:
+        """Let a stream go on by this request's credential: 200; or tell that it is over."""
+        key: StreamKey = request.state.key
+        caller = caller_of(request)
+        record = await grant(self._lifecycle, key, caller)
+        if record.closes:
+            return JSONResponse(native.encode_summary(await self._log.summary(key)))
+        body = {"id": key.stream, "status": native.status_of(record), "granted_at_seq": record.seq}
+        return JSONResponse(body | {"expires_at": caller.identity.expires_at})
 
-def _accepted(key: StreamKey, status: str = Status.OPEN) -> Response:
-    return JSONResponse(
-        {"id": key.stream, "status": status, **native.urls(key.stream)},
-        status_code=202,
-        headers={
-            "location": key.path,
-            "preference-applied": "respond-async",
-            "stream-id": key.stream,
-        },
-    )
+    async def ticket(self, request: Request) -> Response:
+        """A ticket that lets whoever has it follow and poll this stream for a while."""
+        key: StreamKey = request.state.key
+        await self._log.tail(key)
+        return JSONResponse(self._new_ticket(caller_of(request), key), status_code=201)
+
+    def _new_ticket(self, caller: Caller, key: StreamKey) -> dict[str, Any]:
+        identity, tenant = caller.identity, caller.tenant
+        expires_at = self._log.now_ms() // 1000 + tenant.policy.ticket_s
+        if identity.expires_at is not None:
+            expires_at = min(expires_at, identity.expires_at)
+        ticket = tickets.issue(
+            tenant.secret, identity, key.stream, purpose="read", expires_at=expires_at
+        )
+        return {"ticket": ticket, "ticket_expires_at": expires_at}
+
+    async def erase(self, request: Request) -> Response:
+        """Erase a stream: 204 when nothing is left of it, 202 while that is still being done."""
+        key: StreamKey = request.state.key
+        who = actor(caller_of(request))
+        erasures = self._services.erasures
+        job = await erasures.begin(key.tenant, who, stream=key.stream)
+        job = await finish_within(erasures, job, who, ERASE_S)
+        return Response(status_code=204) if job.done_at else _erasing(job)
+
+    async def erase_user(self, request: Request) -> Response:
+        """Erase all streams that a user has begun until now, in the background."""
+        caller = caller_of(request)
+        user = native.decode_user(request.path_params["user"])
+        job = await self._services.erasures.begin(caller.tenant.name, actor(caller), user=user)
+        return _erasing(job)
+
+    async def erasure(self, request: Request) -> Response:
+        """How far an erasure is."""
+        tenant = caller_of(request).tenant.name
+        job = await self._services.erasures.find(tenant, request.path_params["erasure"][:100])
+        return JSONResponse(encode_erasure(job))
+
+    async def usage(self, request: Request) -> Response:
+        """What is left of each limit, and the tenant's tokens by day and month."""
+        caller = caller_of(request)
+        quotas, tenant = self._services.quotas, caller.tenant
+        left = await quotas.used(tenant, caller.identity.user, caller.address)
+        return JSONResponse(native.encode_usage(left, await quotas.history(tenant)))
+
+    async def audit(self, request: Request) -> Response:
+        """The tenant's entries by time, or those of one stream."""
+        asked = native.decode_audit(request.query_params, self._log.now_ms())
+        page = await self._services.audit.page(caller_of(request).tenant.name, **asked)
+        entries = [entry.to_document() for entry in page.entries]
+        return JSONResponse({"entries": entries, "next_page": page.next})
+
+
+def _erasing(job: Erasure) -> Response:
+    headers = {"location": f"/v1/erasures/{job.id}", "retry-after": "60"}
+    return JSONResponse(encode_erasure(job), status_code=202, headers=headers)
 
 
 def lambda_launch(settings: Settings) -> Launch:

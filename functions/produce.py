@@ -5,9 +5,8 @@ import functools
 from typing import Any
 
 from functions.wiring import Services
-from shared.errors import SluiceError
+from shared.errors import SluiceError, Unavailable
 from shared.records import StreamKey
-from shared.starting import Start
 
 
 async def produce(services: Services, key: StreamKey, *, deadline: float | None = None) -> None:
@@ -19,14 +18,15 @@ async def produce(services: Services, key: StreamKey, *, deadline: float | None 
     records = (await services.log.read(key)).records
     if records[-1].epoch > 0:
         # Delivered twice, or tried again by Lambda because the first try died on the way.
-        await services.log.settle(key)
+        await services.lifecycle.settle(key)
         return
+    by = services.log.new_writer()
     try:
-        start = Start.from_body(records[0].body)
-        by = services.log.new_writer()
-        producer = services.producer(key, start, epoch=1, by=by, deadline=deadline)
+        producer = await services.producer(key, records[0], epoch=1, by=by, deadline=deadline)
+    except Unavailable:
+        raise
     except SluiceError as error:
-        await services.log.close_abandoned(key, records[-1], error)
+        await services.lifecycle.close_abandoned(key, records[-1], error)
         return
     await producer.run(records)
 

@@ -6,25 +6,36 @@ to its end in the log, and the client, or any other, follows it from there.
 
 import asyncio
 import math
+from collections.abc import Sequence
 from contextlib import aclosing, suppress
+from urllib.parse import quote
 
 from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
+from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from functions.wiring import Services, app, invocation_deadline, read_body, stream_key
+from functions.wiring import Services, app, invocation_deadline, read_body
+from shared.audit import TENANT_CHAIN, Chain, Event
+from shared.authority import actor
 from shared.dialects import native
-from shared.errors import Unavailable
+from shared.errors import NotFound, SluiceError, Unavailable
+from shared.export import documents
 from shared.follower import Follower
+from shared.identity import ADMIN, READ, STREAM
+from shared.middleware.authorization import Endpoint, caller_of
+from shared.quotas import rate_limit_headers
+from shared.reading import note_reading
 from shared.records import Record, StreamKey
-from shared.starting import Started, check_replay, start_stream
+from shared.seats import RENEW_S, Seat
+from shared.starting import Started, check_replay
 
 #: How long an answer waits for its model before it begins, so that a failure can still be told by
 #: its status. A client that is cut off before it knows the stream repeats its Idempotency-Key.
 HOLD_S = 1.0
 #: What is left of an invocation when a follower ends its response; the client connects again.
 FOLLOW_MARGIN_S = 5.0
+#: When a client comes again that found too many others.
+FULL_RETRY_MS = 5000
 
 
 def create() -> ASGIApp:
@@ -33,53 +44,103 @@ def create() -> ASGIApp:
 
 
 def build(services: Services) -> ASGIApp:
+    return app(endpoints(services), services)
+
+
+def endpoints(services: Services) -> list[Endpoint]:
     async def start(request: Request) -> Response:
         raw = await read_body(request)
-        outcome = await start_stream(
-            services.log,
-            services.tenants,
-            services.models,
-            request.state.identity,
+        outcome = await services.starting.start(
+            caller_of(request),
             native.decode_start(raw),
             epoch=1,
             idempotency=native.decode_idempotency(request.headers, raw),
         )
         if isinstance(outcome, Started):
-            return await _answer(services, outcome, invocation_deadline(request))
-        await check_replay(services.log, outcome.key, may_run=False)
-        return await _follow(services, outcome.key, -1, invocation_deadline(request))
+            return await _answer(services, request, outcome)
+        await check_replay(services.lifecycle, outcome.key, may_run=False)
+        return await _follow(services, request, outcome.key, -1)
 
     async def events(request: Request) -> Response:
-        key = stream_key(request)
+        key: StreamKey = request.state.key
         after = native.decode_follow(request.headers, request.query_params)
         if request.method == "HEAD":  # it comes with GET, and must not follow to the end
             await services.log.tail(key)
             return Response(headers={**native.EVENT_STREAM_HEADERS, "stream-id": key.stream})
-        return await _follow(services, key, after, invocation_deadline(request))
+        return await _follow(services, request, key, after)
 
-    return app(
-        [
-            Route("/v1/streams", start, methods=["POST"]),
-            Route("/v1/streams/{stream}/events", events, methods=["GET"]),
-        ],
-        services,
-    )
+    async def export(request: Request) -> Response:
+        key: StreamKey = request.state.key
+        await services.log.tail(key)
+        return await _export(services, request, [key], None)
+
+    async def export_user(request: Request) -> Response:
+        user = native.decode_user(request.path_params["user"])
+        return await _export(services, request, [], user)
+
+    return [
+        Endpoint("POST", "/v1/streams", STREAM, start, counted=False),
+        # An EventSource takes a 429 for good: who follows is bounded by seats.
+        Endpoint("GET", "/v1/streams/{stream}/events", READ, events, counted=False),
+        Endpoint("GET", "/v1/streams/{stream}/export", READ, export),
+        Endpoint("GET", "/v1/users/{user}/export", ADMIN, export_user),
+    ]
 
 
-async def _follow(
-    services: Services, key: StreamKey, after: int, deadline: float | None
+async def _export(
+    services: Services, request: Request, keys: Sequence[StreamKey], user: str | None
 ) -> Response:
-    stream = EventStream(key, Follower(services.log, services.live, key, after), deadline=deadline)
-    # 204 tells an EventSource to stay away: there is nothing after the closed record.
-    return stream if await stream.begin() else Response(status_code=204)
-
-
-async def _answer(services: Services, started: Started, deadline: float | None) -> Response:
-    """Produce a stream and follow it. A failure before its first text is raised."""
-    producer = services.producer(
-        started.key, started.start, epoch=1, by=started.opened.by, deadline=deadline
+    """One JSON document, written as it is read. That it was given out is in the audit before."""
+    caller = caller_of(request)
+    tenant = caller.tenant.name
+    entry = services.audit.entry(
+        Chain.of(keys[0]) if keys else Chain(tenant, TENANT_CHAIN),
+        Event.EXPORTED,
+        actor(caller),
+        details={"user": user} if user else None,
+        retention_days=caller.tenant.policy.audit_retention_days,
     )
-    production = asyncio.create_task(producer.run((started.opened,)))
+    await services.audit.append(entry)
+    name = user or keys[0].stream
+    return StreamingResponse(
+        documents(services.log, services.audit, tenant, user=user, keys=keys),
+        media_type="application/json",
+        headers={
+            "cache-control": "no-store",
+            "content-disposition": f"attachment; filename*=UTF-8''{quote(name)}.json",
+        },
+    )
+
+
+async def _follow(services: Services, request: Request, key: StreamKey, after: int) -> Response:
+    follower = Follower(services.lifecycle, services.live, key, after)
+    stream = EventStream(services, request, key, follower)
+    if not await stream.begin():
+        # 204 tells an EventSource to stay away: there is nothing after the closed record.
+        return Response(status_code=204)
+    if not await stream.take_seat():
+        return _full(key, after)
+    return stream
+
+
+def _full(key: StreamKey, after: int) -> Response:
+    """Too many follow already: an EventSource takes any error for good, so it is told to wait."""
+    return Response(
+        native.EventEncoder(key.stream).reconnect(after, retry_ms=FULL_RETRY_MS),
+        headers={**native.EVENT_STREAM_HEADERS, "stream-id": key.stream},
+    )
+
+
+async def _answer(services: Services, request: Request, started: Started) -> Response:
+    """Produce a stream and follow it. A failure before its first text is raised."""
+    key, opened = started.key, started.opened
+    deadline = invocation_deadline(request)
+    try:
+        producer = await services.producer(key, opened, epoch=1, by=opened.by, deadline=deadline)
+    except SluiceError as error:
+        await services.lifecycle.close_abandoned(key, opened, error)
+        raise
+    production = asyncio.create_task(producer.run((opened,)))
     try:
         with suppress(TimeoutError):
             async with asyncio.timeout(HOLD_S):
@@ -87,8 +148,9 @@ async def _answer(services: Services, started: Started, deadline: float | None) 
         if producer.begun.is_set() and producer.error and not producer.written_chars:
             await production
             raise producer.error
-        follower = Follower(services.log, services.live, started.key, attached=True)
-        stream = EventStream(started.key, follower, deadline=deadline, production=production)
+        follower = Follower(services.lifecycle, services.live, key, attached=True)
+        stream = EventStream(services, request, key, follower, production=production)
+        stream.headers.update(rate_limit_headers(started.left))
         await stream.begin()
     except BaseException:
         production.cancel()
@@ -100,16 +162,19 @@ async def _answer(services: Services, started: Started, deadline: float | None) 
 class EventStream(Response):
     """A response of Server-Sent Events: what a follower finds, with heartbeats in the silence.
 
-    It ends with the stream, when the client leaves, or shortly before `deadline` (the event loop's
-    time), and in any case not before `production`, where it has one, is done.
+    It ends with the stream, when its client leaves or takes nothing any more, when what the client
+    showed is no longer good, and in any case after the time that its tenant allows a connection, or
+    shortly before the invocation ends: then with a hint to connect again. Where it has a
+    `production` it does not end before that.
     """
 
     def __init__(
         self,
+        services: Services,
+        request: Request,
         key: StreamKey,
         follower: Follower,
         *,
-        deadline: float | None,
         production: asyncio.Task[None] | None = None,
     ) -> None:
         super().__init__(
@@ -120,12 +185,24 @@ class EventStream(Response):
             }
         )
         del self.headers["content-length"]
+        self._services = services
+        self._key = key
+        self._caller = caller_of(request)
         self._encoder = native.EventEncoder(key.stream)
         self._follower = follower
+        self._from = follower.after
         self._batches = follower.batches()
         self._first: tuple[Record, ...] = ()
-        self._ends_at = math.inf if deadline is None else deadline - FOLLOW_MARGIN_S
         self._production = production
+        self._seat: Seat | None = None
+        self._renew_at = 0.0
+        policy = self._caller.tenant.policy
+        self._idle_s = policy.idle_s
+        now = asyncio.get_running_loop().time()
+        deadline = invocation_deadline(request)
+        end = math.inf if deadline is None else deadline
+        self._gives_up_at = end - FOLLOW_MARGIN_S / 2
+        self._ends_at = min(end - FOLLOW_MARGIN_S, now + policy.connection_s)
 
     async def begin(self) -> bool:
         """Read what is there. False when the stream is closed and all of it was seen before."""
@@ -135,13 +212,29 @@ class EventStream(Response):
         await self._batches.aclose()
         return False
 
+    async def take_seat(self) -> bool:
+        """Whether there is room for another follower; where not the response must not be sent."""
+        limit = self._caller.tenant.policy.followers
+        if limit is None:
+            return True
+        try:
+            self._seat = await self._services.seats.take(self._key, limit)
+        except Unavailable:
+            return True  # it bounds the cost of readers, and must not keep them from reading
+        if self._seat is None:
+            await self._batches.aclose()
+            return False
+        self._renew_at = asyncio.get_running_loop().time() + RENEW_S
+        return True
+
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         gone = asyncio.create_task(_disconnected(receive))
 
         async def send_in_time(message: Message) -> None:
-            # A client that does not read must not hold the invocation to its very end. That it
-            # took too long is a TimeoutError, so an OSError, as is that it has left.
-            async with asyncio.timeout_at(self._ends_at + FOLLOW_MARGIN_S / 2):
+            # A client that does not read must not hold the invocation, least of all to its very
+            # end. That it took too long is a TimeoutError, so an OSError, as is that it has left.
+            idle_until = asyncio.get_running_loop().time() + self._idle_s
+            async with asyncio.timeout_at(min(idle_until, self._gives_up_at)):
                 await send(message)
 
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
@@ -157,12 +250,13 @@ class EventStream(Response):
             gone.cancel()
             if self._production:
                 await self._production
+            await self._leave()
 
     async def _send_all(self, send: Send, gone: asyncio.Task[None]) -> None:
         loop = asyncio.get_running_loop()
         sent_at = loop.time()
         records = self._first
-        while not gone.done() and loop.time() < self._ends_at:
+        while not gone.done():
             data = self._encoder.encode(records)
             if not data and loop.time() - sent_at >= native.SILENCE_S_MAX:
                 data = native.HEARTBEAT
@@ -170,10 +264,47 @@ class EventStream(Response):
                 await send({"type": "http.response.body", "body": data, "more_body": True})
                 sent_at = loop.time()
             try:
+                await self._keep_seat()
+                if await self._over():
+                    data = self._encoder.reconnect(self._follower.after)
+                    await send({"type": "http.response.body", "body": data, "more_body": True})
+                    break
                 records = await anext(self._batches)
-            except (StopAsyncIteration, Unavailable):
-                break  # the end; or the log cannot be read just now, and the client comes again
+            except (StopAsyncIteration, NotFound, Unavailable):
+                # The end; or it was erased; or it cannot be read just now: the client comes again.
+                break
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _over(self) -> bool:
+        """Whether the connection has had its time, or its client's credential is no longer good."""
+        if self._follower.ended:
+            return False
+        if asyncio.get_running_loop().time() >= self._ends_at:
+            return True
+        # Who holds the producer's invocation is told by the log: its stream is paused.
+        return (
+            self._production is None
+            and await self._services.authority.ended(self._caller.identity) is not None
+        )
+
+    async def _keep_seat(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._seat and now >= self._renew_at:
+            self._renew_at = now + RENEW_S
+            await self._seat.renew()
+
+    async def _leave(self) -> None:
+        """Give the seat back, and tell the audit from where to where this connection went."""
+        if self._seat:
+            with suppress(Unavailable):
+                await self._seat.leave()
+        ended, attached = self._follower.ended, self._production is not None
+        if ended and attached:
+            return  # the stream's own first and last entries tell it
+        event = Event.INTERRUPTED if attached else Event.FOLLOWED
+        await note_reading(
+            self._services.audit, self._key, self._caller, event, self._from, self._follower.after
+        )
 
 
 async def _disconnected(receive: Receive) -> None:

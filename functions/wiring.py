@@ -3,28 +3,47 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Self
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
-from starlette.routing import BaseRoute, Match, Route, Router
+from starlette.routing import Match, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from shared.audit.trail import Audit
+from shared.authority import Authority
+from shared.breaker import Breakers
 from shared.dialects import native
-from shared.errors import InvalidRequest, MethodNotAllowed, NotFound, SluiceError, TooLarge
+from shared.erasure import Erasures
+from shared.errors import (
+    CredentialEnded,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    SluiceError,
+    TooLarge,
+)
+from shared.identity import jwks
+from shared.lifecycle import Lifecycle
 from shared.live import Live
-from shared.log import Log, unknown_stream
+from shared.log import Log
 from shared.middleware import stack
-from shared.models import Models, Provider
+from shared.middleware.authorization import Endpoint
+from shared.models import CHARS_A_TOKEN, CHARS_A_TOKEN_MAX, Models, Provider
 from shared.models.demo import Demo
-from shared.producer import Producer
-from shared.records import StreamKey, is_stream_id
+from shared.models.fallback import Fallback
+from shared.producer import Producer, Work
+from shared.quotas import Quotas
+from shared.records import Record, StreamKey
+from shared.redaction import Redactor
+from shared.schema import TABLES
+from shared.seats import Seats
 from shared.settings import Settings
-from shared.starting import Start
+from shared.starting import Start, Starting
 from shared.table import DynamoDB, Store
-from shared.tenants import Identity, Tenants
+from shared.tenants import Tenants
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,41 +52,116 @@ class Services:
 
     settings: Settings
     log: Log
-    tenants: Tenants
+    lifecycle: Lifecycle
+    authority: Authority
+    quotas: Quotas
+    audit: Audit
     models: Models
+    breakers: Breakers
+    seats: Seats
     live: Live = field(default_factory=Live)
 
     @classmethod
-    def on(cls, store: Store, settings: Settings) -> Self:
-        return cls(settings, Log(store), Tenants(store), Models(providers(settings)))
+    def on(
+        cls,
+        store: Store,
+        settings: Settings,
+        models: Models | None = None,
+        *,
+        log: Log | None = None,
+        fetch: jwks.Fetch = jwks.fetch,
+        now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> Self:
+        """Everything on one store. `now` is the wall clock, `clock` a monotonic one, in s.
+
+        `fetch` gets an issuer's keys.
+        """
+        log = log or Log(store, now=now)
+        quotas, audit = Quotas(store, now=now), Audit(store, now=now)
+        return cls(
+            settings=settings,
+            log=log,
+            lifecycle=Lifecycle(store, log, quotas, audit),
+            authority=Authority(
+                store, Tenants(store, clock=clock), fetch=fetch, now=now, clock=clock
+            ),
+            quotas=quotas,
+            audit=audit,
+            models=models or Models(providers(settings)),
+            breakers=Breakers(
+                store, slow_first_token_s=float(settings.slow_first_token_s), now=now
+            ),
+            seats=Seats(store, now=now),
+        )
 
     @classmethod
     def from_env(cls) -> Self:
         settings = Settings.from_env()
         return cls.on(dynamodb(settings), settings)
 
-    def producer(
-        self, key: StreamKey, start: Start, *, epoch: int, by: str, deadline: float | None
+    @property
+    def erasures(self) -> Erasures:
+        return Erasures(self.lifecycle, self.audit)
+
+    @property
+    def starting(self) -> Starting:
+        return Starting(self.lifecycle, self.models, self.breakers)
+
+    async def producer(
+        self,
+        key: StreamKey,
+        opened: Record,
+        *,
+        epoch: int,
+        by: str,
+        deadline: float | None,
     ) -> Producer:
-        """A producer for a stream. Raises `InvalidRequest` where no provider serves its model."""
-        provider, name = self.models.resolve(start.model)
-        return Producer(
-            self.log,
-            self.live,
-            key,
-            provider=provider,
-            ask=start.ask(name),
+        """A producer for a stream, by what its tenant wants now.
+
+        Raises `InvalidRequest` where no provider serves its model, `CredentialEnded`,
+        `Unavailable`.
+        """
+        tenant = await self.authority.tenants.get(key.tenant)
+        if tenant is None:
+            raise CredentialEnded("suspended")
+        start = Start.from_body(opened.body)
+        fallbacks = tenant.policy.fallbacks.get(start.model, ())
+        work = Work(
+            opened=opened,
+            model=Fallback.of(self.models, start.model, fallbacks, self.breakers),
+            redactor=Redactor(tenant.policy.redaction, secret=tenant.secret),
             pacing=start.pacing,
             throttle=start.throttle,
+            **_bounds(start, opened.body["allowance"]),
+        )
+        return Producer(
+            self.lifecycle,
+            self.authority,
+            self.live,
+            key,
+            work,
             epoch=epoch,
             by=by,
             deadline=deadline,
         )
 
 
+def _bounds(start: Start, allowance: int | None) -> dict[str, Any]:
+    """How much an answer may say. `allowance` is what its tenant's budget has left for it."""
+    ask = start.ask()
+    if allowance is None:
+        return {"ask": ask}
+    if start.max_tokens is not None and allowance >= start.max_tokens:
+        # The model keeps to it by its own count. Ours is rough, and for one that does not.
+        return {"ask": ask, "chars_max": allowance * CHARS_A_TOKEN_MAX}
+    ask = replace(ask, max_tokens=allowance)
+    return {"ask": ask, "chars_max": allowance * CHARS_A_TOKEN, "short": True}
+
+
 def dynamodb(settings: Settings) -> DynamoDB:
     return DynamoDB(
-        {"streams": settings.streams_table, "tenants": settings.tenants_table},
+        {table.name: getattr(settings, f"{table.name}_table") for table in TABLES},
         region=settings.region,
         endpoint=settings.dynamodb_endpoint,
     )
@@ -91,14 +185,16 @@ def providers(settings: Settings) -> dict[str, Provider]:
     return found
 
 
-def app(routes: Sequence[BaseRoute], services: Services) -> ASGIApp:
-    """Routes behind the middleware, with `GET /healthz`."""
+def app(endpoints: Sequence[Endpoint], services: Services) -> ASGIApp:
+    """Endpoints behind the middleware, with `GET /healthz`."""
 
     async def healthz(_: Request) -> JSONResponse:
         return JSONResponse({"status": "ok", "version": services.settings.version})
 
+    everything = [*endpoints, Endpoint("GET", "/healthz", None, healthz)]
+    routes = [endpoint.guarded(services.log, services.quotas) for endpoint in everything]
     # No redirects: their address would be the one that the request came by.
-    router = Router([*routes, Route("/healthz", healthz)], redirect_slashes=False)
+    router = Router(routes, redirect_slashes=False)
 
     async def routed(scope: Scope, receive: Receive, send: Send) -> None:
         # With an app in its scope a router raises what it cannot serve, and so leaves it to us.
@@ -108,16 +204,7 @@ def app(routes: Sequence[BaseRoute], services: Services) -> ASGIApp:
         except HTTPException as error:
             raise _translated(error, scope, router) from None
 
-    return stack(routed, services.tenants)
-
-
-def stream_key(request: Request) -> StreamKey:
-    """The stream that the path names, within the tenant of the request."""
-    identity: Identity = request.state.identity
-    stream = request.path_params["stream"]
-    if not is_stream_id(stream):
-        raise unknown_stream(stream)
-    return StreamKey(identity.tenant, stream)
+    return stack(routed, services.authority, services.audit)
 
 
 async def read_body(request: Request) -> bytes:

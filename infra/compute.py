@@ -13,6 +13,8 @@ from aws_cdk import (
     Validations,
 )
 from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_lambda_destinations as destinations
@@ -40,6 +42,7 @@ class Compute:
         self.stream = self._stream()
         self.produce = self._produce()
         self.api = self._api(self.produce)
+        self.sweep = self._sweep()
 
     def _stream(self) -> lambda_.Function:
         function = self._function(
@@ -52,6 +55,7 @@ class Compute:
         )
         self._allow_clients(function)
         self._allow_models(function)
+        self._allow_exports(function)
         self._open_url("StreamUrl", function, lambda_.InvokeMode.RESPONSE_STREAM)
         return function
 
@@ -94,8 +98,30 @@ class Compute:
         )
         self._allow_clients(function)
         self._allow_summaries(function)
+        self._allow_erasure(function)
+        audit = self._tables["audit"].table_arn
+        _allow(function, ["dynamodb:Query"], [audit, f"{audit}/index/by_day"])
         _allow(function, ["lambda:InvokeFunction"], [produce.function_arn])
         self._open_url("ApiUrl", function, lambda_.InvokeMode.BUFFERED)
+        return function
+
+    def _sweep(self) -> lambda_.Function:
+        function = self._function(
+            "Sweep",
+            handler="functions.sweep.handler",
+            timeout=Duration.minutes(5),
+            memory_mb=self._config.api_memory_mb,
+        )
+        self._allow_summaries(function)
+        self._allow_erasure(function)
+        _allow(function, ["dynamodb:Query"], [self._tables["tenants"].table_arn])
+        events.Rule(
+            self._stack,
+            "EveryMinute",
+            schedule=events.Schedule.rate(Duration.minutes(1)),
+            # What one run leaves the next one does: nothing is tried again.
+            targets=[targets.LambdaFunction(function, retry_attempts=0)],
+        )
         return function
 
     def _function(
@@ -146,8 +172,10 @@ class Compute:
     def _environment(self) -> dict[str, str]:
         config = self._config
         found = {
-            "SLUICE_STREAMS_TABLE": self._tables["streams"].table_name,
-            "SLUICE_TENANTS_TABLE": self._tables["tenants"].table_name,
+            **{
+                f"SLUICE_{name.upper()}_TABLE": table.table_name
+                for name, table in self._tables.items()
+            },
             "SLUICE_VERSION": _version(),
             "SLUICE_OPENAI_BASE_URL": config.openai_base_url,
             "SLUICE_OPENAI_API_KEY_SECRET": config.openai_secret_name and self._secret_arn(),
@@ -156,19 +184,36 @@ class Compute:
         return {name: value for name, value in found.items() if value}
 
     def _allow_logs(self, function: lambda_.Function) -> None:
-        """Read, append to and close streams."""
+        """Read, append to and close streams, with what belongs to that: quotas, breakers, audit."""
         actions = ["dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem"]
         _allow(function, actions, [self._tables["streams"].table_arn])
-
-    def _allow_summaries(self, function: lambda_.Function) -> None:
-        streams = self._tables["streams"].table_arn
-        _allow(function, ["dynamodb:GetItem"], [streams])
-        _allow(function, ["dynamodb:Query"], [f"{streams}/index/by_tenant"])
+        actions = ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
+        _allow(function, actions, [self._tables["tenants"].table_arn])
+        # Never more: what is in the audit stays as it is.
+        _allow(function, ["dynamodb:PutItem"], [self._tables["audit"].table_arn])
 
     def _allow_clients(self, function: lambda_.Function) -> None:
-        """Look keys up, and claim idempotency keys."""
-        actions = ["dynamodb:GetItem", "dynamodb:PutItem"]
-        _allow(function, actions, [self._tables["tenants"].table_arn])
+        """Find who trusts an issuer, and which tenants allow an origin."""
+        _allow(function, ["dynamodb:Query"], [self._tables["tenants"].table_arn])
+
+    def _allow_summaries(self, function: lambda_.Function) -> None:
+        """Show and list streams."""
+        streams = self._tables["streams"].table_arn
+        _allow(function, ["dynamodb:GetItem"], [streams])
+        indexes = [f"{streams}/index/by_tenant", f"{streams}/index/by_user"]
+        _allow(function, ["dynamodb:Query"], indexes)
+
+    def _allow_exports(self, function: lambda_.Function) -> None:
+        """Read all that is held about a stream or a user."""
+        streams = self._tables["streams"].table_arn
+        _allow(function, ["dynamodb:GetItem"], [streams])
+        _allow(function, ["dynamodb:Query"], [f"{streams}/index/by_user"])
+        _allow(function, ["dynamodb:Query"], [self._tables["audit"].table_arn])
+
+    def _allow_erasure(self, function: lambda_.Function) -> None:
+        """Overwrite records, which needs no permission to delete any."""
+        _allow(function, ["dynamodb:BatchWriteItem"], [self._tables["streams"].table_arn])
+        _allow(function, ["dynamodb:DeleteItem"], [self._tables["tenants"].table_arn])
 
     def _allow_models(self, function: lambda_.Function) -> None:
         if self._config.openai_secret_name:

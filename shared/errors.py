@@ -3,11 +3,16 @@
     SluiceError               500  internal
     ├── InvalidRequest        400  names the field and the bound that it broke
     ├── Unauthenticated       401
+    │   └── CredentialEnded        expired, revoked, or its tenant suspended
+    ├── Forbidden             403  the key may not do this
+    │   └── OriginNotAllowed       the tenant does not let pages of this origin call
     ├── NotFound              404  also for what belongs to another tenant
     ├── MethodNotAllowed      405
     ├── IdempotencyInFlight   409  the first request with this Idempotency-Key still runs
     ├── TooLarge              413
+    ├── PolicyViolated        422  a tenant's rules refuse the text; names the rule
     ├── IdempotencyKeyReused  422  this Idempotency-Key came with another body before
+    ├── LimitExceeded         429  names the limit, and says when to ask again
     ├── Unavailable           503  the store, or a part of Sluice, cannot answer now
     │   ├── ProducerLost           a producer died; its stream was closed by who noticed
     │   ├── Interrupted            a producer was told to stop
@@ -104,6 +109,36 @@ class Unauthenticated(SluiceError):
         super().__init__(detail, headers={"WWW-Authenticate": 'Bearer realm="sluice"'})
 
 
+class CredentialEnded(Unauthenticated):
+    """What was shown was good once; `reason` is `expired`, `revoked` or `suspended`."""
+
+    slug = "credential-ended"
+    title = "The credential is no longer good"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(_ENDED.get(reason, self.title))
+        self.reason = reason
+        self.extensions["reason"] = reason
+
+
+_ENDED = {
+    "expired": "The credential has expired.",
+    "revoked": "The credential was revoked.",
+    "suspended": "The tenant is suspended.",
+}
+
+
+class Forbidden(SluiceError):
+    slug = "forbidden"
+    title = "The credential does not allow this"
+    status = 403
+
+
+class OriginNotAllowed(Forbidden):
+    slug = "origin-not-allowed"
+    title = "Pages of this origin may not call"
+
+
 class NotFound(SluiceError):
     slug = "not-found"
     title = "There is no such thing here"
@@ -135,6 +170,62 @@ class IdempotencyKeyReused(SluiceError):
     status = 422
 
 
+class PolicyViolated(SluiceError):
+    """The text breaks a rule of the tenant. `rule` names it, and nothing of the text is told."""
+
+    slug = "policy-violated"
+    title = "The text is not allowed here"
+    status = 422
+
+    def __init__(self, rule: str, *, field: str) -> None:
+        super().__init__(f"The rule '{rule}' does not allow this text.", rule=rule, field=field)
+
+
+class LimitExceeded(SluiceError):
+    """A limit is used up. `policy` names it (`tenant-tokens-per-day`), `limit` is its bound.
+
+    `window_s` is 0 for a number at once. `retry_after_s` is when the same request will pass.
+    """
+
+    slug = "limit-exceeded"
+    title = "A limit is used up"
+    status = 429
+    retryable = True
+
+    def __init__(
+        self,
+        policy: str,
+        *,
+        limit: int,
+        window_s: int,
+        retry_after_s: int,
+        unit: str = "requests",
+        detail: str | None = None,
+    ) -> None:
+        super().__init__(
+            detail or f"The limit {policy} of {limit} is used up.",
+            headers={
+                "Retry-After": str(retry_after_s),
+                "RateLimit-Policy": rate_limit_policy(policy, limit, window_s, unit),
+                "RateLimit": f'"{policy}";r=0;t={retry_after_s}',
+            },
+            policy=policy,
+            limit=limit,
+        )
+        self.retry_after_s = retry_after_s
+
+
+def rate_limit_policy(policy: str, limit: int, window_s: int, unit: str) -> str:
+    """One item of `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-11, section 3).
+
+    Its `w` must not be 0, and `requests` is what it counts where it does not say. That it may count
+    tokens is ours: no unit is registered for them.
+    """
+    quota_unit = "" if unit == "requests" else f';qu="{unit}"'
+    window = f";w={window_s}" if window_s else ""
+    return f'"{policy}";q={limit}{quota_unit}{window}'
+
+
 class Unavailable(SluiceError):
     slug = "unavailable"
     title = "Sluice cannot answer just now"
@@ -163,8 +254,9 @@ class OutOfTime(Unavailable):
 class ProviderFailed(SluiceError):
     """A model's provider did not answer, refused, or broke off.
 
-    `code` is one of `refused` (our request or our credentials), `throttled`, `unavailable`,
-    `timeout`, `cut` (the connection broke mid-answer) and `upstream` (an error the provider sent).
+    `code` is one of `refused` (the request), `denied` (our credentials), `throttled`,
+    `unavailable`, `timeout`, `cut` (the connection broke mid-answer) and `upstream` (an error that
+    the provider sent).
     """
 
     slug = "provider-failed"

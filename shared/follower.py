@@ -5,8 +5,9 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from shared.lifecycle import Lifecycle
 from shared.live import Channel, Live
-from shared.log import PAGE_RECORDS_MAX, Log
+from shared.log import PAGE_RECORDS_MAX
 from shared.records import Kind, Record, StreamKey
 
 #: Between two reads at the end of a log, in seconds: when it is lively, when it is quiet.
@@ -80,9 +81,16 @@ class Follower:
     """
 
     def __init__(
-        self, log: Log, live: Live, key: StreamKey, after: int = -1, *, attached: bool = False
+        self,
+        lifecycle: Lifecycle,
+        live: Live,
+        key: StreamKey,
+        after: int = -1,
+        *,
+        attached: bool = False,
     ) -> None:
-        self._log = log
+        self._lifecycle = lifecycle
+        self._log = lifecycle.log
         self._live = live
         self._key = key
         self._attached = attached
@@ -113,7 +121,7 @@ class Follower:
                         channel.attach(self.after)
                     records = await self._next(channel)
                     if not records and self._producer_died(channel):
-                        await self._log.close_abandoned(self._key, self._known())
+                        await self._lifecycle.close_abandoned(self._key, self._known())
                         # A read that was stale would take a lively producer for dead again.
                         await channel.news(DELAY_MIN_S)
                         continue

@@ -8,18 +8,19 @@ slot's holder, and the caller compares:
 - anything else: somebody was first, and the caller decides what that means.
 
 The summary stands at −1, before the first record. It is written in one transaction with `opened`,
-and changed in one transaction with `closed`, so it cannot disagree with the log.
+and changed in one transaction with `closed`, so it cannot disagree with the log. What else belongs
+to these two moments is put together in `shared.lifecycle`.
 """
 
+import hashlib
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shared.errors import InvalidRequest, NotFound, ProducerLost, SluiceError, Unavailable
+from shared.errors import InvalidRequest, NotFound, Unavailable
 from shared.records import (
-    FinishReason,
     Item,
     Kind,
     Record,
@@ -38,7 +39,8 @@ SUMMARY_SEQ = -1
 DEAD_AFTER_S = 15.0
 #: How often a producer with nothing to say shows that it lives.
 HEARTBEAT_S = 5.0
-RETENTION_S = 30 * 24 * 3600
+#: How long a producer waits, paused, for a grant.
+PAUSE_S = 60.0
 PAGE_RECORDS_MAX = 1000
 
 
@@ -80,16 +82,23 @@ class Log:
         """A name for one writer, for `Record.by`: 16 characters, never given twice."""
         return self._randomness(8).hex()
 
-    def new_key(self, tenant: str) -> StreamKey:
-        return StreamKey(tenant, new_stream_id(self.now_ms(), self._randomness(9)))
+    def new_key(self, tenant: str, user: str | None, retention_days: int) -> StreamKey:
+        """The name of a new stream, of a user where it is one's."""
+        stream = new_stream_id(
+            self.now_ms(),
+            self._randomness(7),
+            tenant=tenant,
+            user=user,
+            retention_days=retention_days,
+        )
+        return StreamKey(tenant, stream)
 
     async def open(
         self, key: StreamKey, opened: Record, *, also: Sequence[Write] = ()
     ) -> Conflict | None:
         """Begin a stream: its first record, its summary and `also`, all or nothing.
 
-        `also` holds what must happen together with it: the claim of an idempotency key. The
-        conflict's holders are in the order (opened, summary, *also).
+        The conflict's holders are in the order (opened, summary, *also).
         """
         summary: Item = {
             "pk": key.pk,
@@ -99,17 +108,15 @@ class Log:
             "status": Status.OPEN,
             "model": str(opened.body["model"]),
             "created_at": opened.at,
-            "expires_at": self._expires_at(key),
+            "expires_at": key.expires_at,
         }
         if opened.body.get("metadata"):
             summary["metadata"] = dump(opened.body["metadata"])
         if opened.body.get("parent"):
             summary["parent"] = str(opened.body["parent"])
-        conflict = await self._store.transact(
-            [self._put(key, opened), Put(STREAMS, summary), *also], _token(opened)
-        )
-        held = conflict.holders[0] if conflict else None
-        return None if held and held["by"] == opened.by else conflict
+        if user := opened.body.get("user"):
+            summary |= {"user": user, "owner": owner(key.tenant, user)}
+        return await self._transact([_put(key, opened), Put(STREAMS, summary), *also])
 
     async def append(self, key: StreamKey, record: Record) -> Record:
         """Write a record into its slot, which must be the one after the newest that the writer saw.
@@ -119,43 +126,40 @@ class Log:
         """
         if record.closes:
             raise ValueError("a stream is closed by close(), together with its summary")
-        held = await self._store.write(self._put(key, record))
+        held = await self._store.write(_put(key, record))
         return Record.from_item(held) if held else record
 
-    async def close(self, key: StreamKey, closed: Record, *, also: Sequence[Write] = ()) -> Record:
-        """End a stream: its last record, its summary and `also`, all or nothing; else as append."""
+    async def append_with(
+        self, key: StreamKey, record: Record, also: Sequence[Write]
+    ) -> Conflict | None:
+        """As `append`, with `also`, all or nothing: the conflict's first holder has the slot."""
+        return await self._transact([_put(key, record), *also])
+
+    async def close(
+        self, key: StreamKey, closed: Record, *, also: Sequence[Write] = ()
+    ) -> Conflict | None:
+        """End a stream: its last record, its summary and `also`, all or nothing.
+
+        The conflict's holders are in the order (closed, summary, *also).
+        """
         change: Item = {
             "status": str(closed.body["status"]),
             "finish_reason": str(closed.body["finish_reason"]),
             "closed_at": closed.at,
             "last_seq": closed.seq,
         }
+        if model := closed.body.get("model"):
+            change["model"] = model
         for name in ("usage", "error"):
             if closed.body.get(name) is not None:
                 change[name] = dump(closed.body[name])
         summary: Item = {"pk": key.pk, "seq": SUMMARY_SEQ}
-        conflict = await self._store.transact(
-            [self._put(key, closed), Update(STREAMS, summary, change), *also], _token(closed)
-        )
-        return _holder(conflict, closed) if conflict else closed
+        return await self._transact([_put(key, closed), Update(STREAMS, summary, change), *also])
 
-    async def close_abandoned(
-        self, key: StreamKey, newest: Record, error: SluiceError | None = None
-    ) -> Record:
-        """Close a stream that no producer will close, after `newest`, keeping its text.
-
-        Whoever is first wins: returns the record that holds the next slot. Without an `error` its
-        producer has died.
-        """
-        if newest.kind == Kind.CANCEL:
-            body = closing(Status.CANCELLED, FinishReason.CANCELLED)
-        else:
-            error = error or ProducerLost()
-            body = closing(Status.FAILED, FinishReason.ERROR, error=error.brief())
-        seq, epoch = newest.seq + 1, newest.epoch + 1
-        by = self.new_writer()
-        closed = Record(seq, Kind.CLOSED, epoch, self.now_ms(), by, body=body)
-        return await self.close(key, closed)
+    async def _transact(self, writes: Sequence[Write]) -> Conflict | None:
+        # The same writes asked twice are one: 36 characters is the bound of a token.
+        token = hashlib.sha256(repr(writes).encode()).hexdigest()[:36]
+        return await self._store.transact(writes, token)
 
     async def read(
         self,
@@ -178,6 +182,8 @@ class Log:
                 Query(STREAMS, key.pk, limit + 1, start=after, consistent=fresh)
             )
             items = found.items
+            if any(_is_erased(item) for item in items):
+                raise unknown_stream(key.stream)
             if not items or int(items[0]["seq"]) != after:
                 continue
             records = _contiguous(items[1:], after + 1)
@@ -201,42 +207,71 @@ class Log:
         """The newest record, read consistently. Raises `NotFound`."""
         query = Query(STREAMS, key.pk, 1, newest_first=True, consistent=True)
         items = (await self._store.query(query)).items
-        if not items or items[0]["seq"] == SUMMARY_SEQ:
+        if not items or items[0]["seq"] == SUMMARY_SEQ or _is_erased(items[0]):
             raise unknown_stream(key.stream)
         return Record.from_item(items[0])
 
-    async def settle(self, key: StreamKey) -> Record:
-        """The newest record, which closes the stream where its producer has died."""
-        newest = await self.tail(key)
-        return await self.close_abandoned(key, newest) if self.is_dead(newest) else newest
+    async def all_records(self, key: StreamKey) -> list[Record]:
+        """Every record that there is now, read consistently. Raises `NotFound`."""
+        records: list[Record] = []
+        while page := (await self.read(key, len(records) - 1, consistent=True)).records:
+            records += page
+        return records
 
     async def summary(self, key: StreamKey) -> Summary:
         item = await self._store.get(STREAMS, {"pk": key.pk, "seq": SUMMARY_SEQ})
-        if item is None:
+        if item is None or _is_erased(item):
             raise unknown_stream(key.stream)
         return Summary.from_item(item)
 
     async def summaries(
-        self, tenant: str, *, before: str | None, limit: int
+        self,
+        tenant: str,
+        user: str | None = None,
+        *,
+        before: str | None,
+        limit: int,
+        everything: bool = False,
     ) -> tuple[list[Summary], bool]:
-        """A tenant's streams, newest first, from before the stream `before`, and whether there are
-        more: also a page of fewer than `limit` may not be the last.
+        """A tenant's streams, or a user's, newest first, from before the stream `before`, and
+        whether there are more: also a page of fewer than `limit` may not be the last. Those whose
+        retention is over are left out, unless `everything` is asked for.
         """
-        index = STREAMS.indexes[0]
+        by_tenant, by_user = STREAMS.indexes
+        index, partition = by_tenant, tenant
+        if user is not None:
+            index, partition = by_user, owner(tenant, user)
         found = await self._store.query(
-            Query(STREAMS, tenant, limit, start=before, index=index, newest_first=True)
+            Query(STREAMS, partition, limit, start=before, index=index, newest_first=True)
         )
-        return [Summary.from_item(item) for item in found.items], found.more
+        summaries = [Summary.from_item(item) for item in found.items]
+        return [s for s in summaries if everything or not self._expired(s, tenant)], found.more
 
     def is_dead(self, newest: Record) -> bool:
         """Whether the producer of an open stream with this newest record has died."""
-        return not newest.closes and self.now_ms() - newest.at > DEAD_AFTER_S * 1000
+        patience_s = DEAD_AFTER_S + (PAUSE_S if newest.kind == Kind.PAUSE else 0)
+        return not newest.closes and self.now_ms() - newest.at > patience_s * 1000
 
-    def _put(self, key: StreamKey, record: Record) -> Put:
-        return Put(STREAMS, record.to_item(key.pk, self._expires_at(key)))
+    def is_expired(self, key: StreamKey) -> bool:
+        """Whether its retention is over: the table removes it some time after."""
+        return key.expires_at * 1000 <= self.now_ms()
 
-    def _expires_at(self, key: StreamKey) -> int:
-        return key.created_ms // 1000 + RETENTION_S
+    def _expired(self, summary: Summary, tenant: str) -> bool:
+        return self.is_expired(StreamKey(tenant, summary.stream))
+
+
+def owner(tenant: str, user: str) -> str:
+    """The partition of a user's streams in the index."""
+    return f"{tenant}#{user}"
+
+
+def _is_erased(item: Item) -> bool:
+    """Whether nothing is left of a record, or of a stream's summary."""
+    return "erased" in (item.get("kind"), item.get("status"))
+
+
+def _put(key: StreamKey, record: Record) -> Put:
+    return Put(STREAMS, record.to_item(key))
 
 
 def unknown_stream(stream: str) -> NotFound:
@@ -250,22 +285,11 @@ def closing(
     *,
     usage: Mapping[str, Any] | None = None,
     error: Mapping[str, Any] | None = None,
+    model: str | None = None,
 ) -> dict[str, Any]:
-    """The body of a `closed` record."""
-    return {"status": status, "finish_reason": finish_reason, "usage": usage, "error": error}
-
-
-def _token(record: Record) -> str:
-    """The same write asked twice is one write; 36 characters is DynamoDB's bound."""
-    return f"{record.by}-{record.seq}"
-
-
-def _holder(conflict: Conflict, record: Record) -> Record:
-    """Who holds the slot that a transaction wanted for `record`."""
-    held = conflict.holders[0]
-    if held:
-        return Record.from_item(held)
-    raise Unavailable(f"The {record.kind} record could not be written.")
+    """The body of a `closed` record. `model` is which one answered, where it was another."""
+    body = {"status": status, "finish_reason": finish_reason, "usage": usage, "error": error}
+    return body | ({"model": model} if model else {})
 
 
 def _contiguous(items: Sequence[Item], first: int) -> tuple[Record, ...]:

@@ -5,7 +5,10 @@ Two tasks share a bounded buffer. One reads the model into it; the other takes w
 it as one record, and only then shows it to the followers (group commit: what arrives while a write
 is under way goes into the next one).
 
-    model → held deltas → pacing → append → every follower here
+    model → redaction → held text → pacing → append → every follower here
+
+Before each write it is checked that whoever asked may still have it; where not, the stream is
+paused until somebody who may grants it, for as long as its model can be kept waiting.
 
 Whatever takes a slot before us is read from the refused write itself: a control is obeyed, a
 successor or the end of the stream stops us at once, a late write of a predecessor is skipped.
@@ -17,17 +20,30 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from enum import Enum, auto
 from typing import Any
 
-from shared.errors import Interrupted, OutOfTime, ProviderFailed, SluiceError, Unavailable
+from shared.audit import Actor, Event
+from shared.authority import Authority
+from shared.errors import (
+    CredentialEnded,
+    Interrupted,
+    OutOfTime,
+    ProviderFailed,
+    SluiceError,
+    Unavailable,
+)
+from shared.lifecycle import Lifecycle, who
 from shared.live import Channel, Live
-from shared.log import DEAD_AFTER_S, HEARTBEAT_S, Log, closing
+from shared.log import DEAD_AFTER_S, HEARTBEAT_S, PAUSE_S, closing
 from shared.logger import logger
-from shared.models import Ask, Finish, Provider, estimate
+from shared.models import Ask, Finish, Usage, estimate
+from shared.models.fallback import Fallback
 from shared.pacing import Pacer, Pacing
+from shared.permit import Permit
 from shared.records import PRODUCED, FinishReason, Kind, Record, Status, StreamKey
+from shared.redaction import PolicyViolation, Redactor
 
 #: What may wait for its write; beyond it the model is not read further.
 HELD_CHARS_MAX = 256 * 1024
@@ -38,6 +54,8 @@ CHUNK_CHARS_MAX = 64 * 1024
 STORE_BUDGET_S = DEAD_AFTER_S
 #: What is left of an invocation when its producer ends the stream for want of time.
 DEADLINE_MARGIN_S = 10.0
+#: How often a paused producer looks whether it may go on.
+PAUSE_LOOK_S = 1.0
 #: How long a producer that is being shut down may take to say so in the log.
 SHUTDOWN_S = 2.0
 
@@ -52,6 +70,28 @@ class _End(Enum):
     FINISHED = auto()
     CANCELLED = auto()
     FAILED = auto()
+    #: The answer has come to its bound.
+    LENGTH = auto()
+    #: The tenant's rules do not let the answer go on.
+    POLICY = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What there is to produce: the `opened` record, and what its tenant has made of it.
+
+    Where tokens are limited `chars_max` is the most that the model may say. `short` is whether the
+    tenant's budget leaves less than was asked for.
+    """
+
+    opened: Record
+    model: Fallback
+    ask: Ask
+    redactor: Redactor
+    pacing: Pacing
+    throttle: bool
+    chars_max: int | None = None
+    short: bool = False
 
 
 class Producer:
@@ -62,14 +102,12 @@ class Producer:
 
     def __init__(
         self,
-        log: Log,
+        lifecycle: Lifecycle,
+        authority: Authority,
         live: Live,
         key: StreamKey,
+        work: Work,
         *,
-        provider: Provider,
-        ask: Ask,
-        pacing: Pacing,
-        throttle: bool,
         epoch: int,
         by: str,
         deadline: float | None = None,
@@ -81,12 +119,13 @@ class Producer:
         self.error: SluiceError | None = None
         #: Characters of text that this producer has appended.
         self.written_chars = 0
-        self._log = log
+        self._lifecycle = lifecycle
+        self._log = lifecycle.log
         self._live = live
-        self._provider = provider
-        self._ask = ask
-        self._pacer = Pacer(pacing)
-        self._throttle = throttle
+        self._work = work
+        self._permit = Permit(authority, key.tenant, work.opened.body)
+        self._pacer = Pacer(work.pacing)
+        self._said_chars = 0
         self._epoch = epoch
         self._by = by
         self._ends_at = math.inf if deadline is None else deadline - DEADLINE_MARGIN_S
@@ -98,6 +137,8 @@ class Producer:
         self._reader: asyncio.Task[None] | None = None
         self._finish: Finish | None = None
         self._end: _End | None = None
+        #: Whether the stream was paused for longer than its model can be kept waiting.
+        self._paused_out = False
         #: Set when the text held, or the end, has changed; and when the text held has become less.
         self._changed = asyncio.Event()
         self._drained = asyncio.Event()
@@ -133,13 +174,15 @@ class Producer:
     async def _read_model(self) -> None:
         """Read the model into the text held, never further ahead than may be held."""
         try:
-            async with aclosing(self._provider.stream(self._ask)) as deltas:
+            async with aclosing(self._work.model.stream(self._work.ask)) as deltas:
                 async for delta in deltas:
                     if isinstance(delta, Finish):
                         self._finish = delta
                         self._stop(_End.FINISHED)
                         return
-                    self._hold(delta)
+                    self._take(delta)
+                    if self._end:
+                        return
                     await self._room()
             raise ProviderFailed("The model's answer broke off.", code="cut", retryable=True)
         except SluiceError as error:
@@ -148,10 +191,31 @@ class Producer:
             logger.error("provider raised", extra={"error": type(error).__name__})
             self._stop(_End.FAILED, SluiceError())
 
-    def _hold(self, delta: str) -> None:
-        """Hold a delta; wake the writer only where that may bring its next chunk forward."""
+    def _take(self, delta: str) -> None:
+        """Take a delta in, as far as the tenant's budget and rules let it."""
+        delta, over = self._within_budget(delta)
+        self._said_chars += len(delta)
+        try:
+            self._hold(self._work.redactor.feed(delta))
+        except PolicyViolation as violation:
+            self._hold(violation.text)
+            self._stop(_End.POLICY)
+        if over:
+            self._stop(_End.LENGTH)
+
+    def _within_budget(self, delta: str) -> tuple[str, bool]:
+        """What there is room for, and whether there was more."""
+        if self._work.chars_max is None:
+            return delta, False
+        room = self._work.chars_max - self._said_chars
+        return delta[:room], len(delta) > room
+
+    def _hold(self, text: str) -> None:
+        """Hold text; wake the writer only where that may bring its next chunk forward."""
+        if not text:
+            return
         first = not self._held
-        self._held += delta
+        self._held += text
         full = len(self._held) >= CHUNK_CHARS_MAX
         if first or full or self._pacer.at_boundary(self._held):
             self._changed.set()
@@ -160,13 +224,15 @@ class Producer:
         while len(self._held) > HELD_CHARS_MAX:
             self._drained.clear()
             await self._drained.wait()
-        if self._throttle:
+        if self._work.throttle:
             await self._channel.room()
 
     async def _write_text(self) -> None:
         """Append what the model says, until there is no more to append."""
         while True:
             await self._something_due()
+            if not self._paused_out:
+                await self._permitted()
             if self._end is _End.CANCELLED or (self._end and not self._held):
                 return
             text, self._held = self._held[:CHUNK_CHARS_MAX], self._held[CHUNK_CHARS_MAX:]
@@ -195,11 +261,57 @@ class Producer:
                     async with asyncio.timeout_at(min(wake, self._ends_at)):
                         await self._changed.wait()
 
+    async def _permitted(self) -> None:
+        """Return when the next record may be written: after a pause, where that was needed."""
+        reason = await self._permit.ended()
+        if reason is None:
+            if self._permit.notice_due():
+                await self._append(Kind.EXPIRING, body={"expires_at": self._permit.expires_at})
+            return
+        actor = who(self._work.opened)
+        paused = self._record(Kind.PAUSE, body={"reason": reason})
+        while reason and self._end is not _End.CANCELLED:
+            holder = await self._offer(paused, event=Event.PAUSED, actor=actor)
+            if holder.by == self._by:
+                await self._wait_for_grant(reason)
+                return
+            paused = self._record(Kind.PAUSE, body={"reason": reason})
+            reason = await self._permit.ended()
+
+    async def _wait_for_grant(self, reason: str) -> None:
+        """Look at the log until it lets us go on, or ends the stream, or it has taken too long."""
+        loop = asyncio.get_running_loop()
+        give_up = min(loop.time() + PAUSE_S, self._ends_at)
+        while loop.time() < give_up and self._end is not _End.CANCELLED:
+            await asyncio.sleep(PAUSE_LOOK_S)
+            with suppress(Unavailable):
+                for record in (await self._log.read(self.key, self._seq - 1)).records:
+                    self._accept(record)
+            if await self._permit.ended() is None:
+                self._last_write = loop.time()
+                return
+        self._paused_out = True
+        self._halt(_End.FAILED, CredentialEnded(reason))
+        # What is held was never sent, and nobody may have it.
+        self._held = ""
+
     def _stop(self, end: _End, error: SluiceError | None = None) -> None:
         # What came first stands; but a cancel is in the log, before whatever else would be.
-        if self._end is None or end is _End.CANCELLED:
+        if end is _End.CANCELLED:
+            self._end, self.error = end, None
+        elif self._end is None:
             self._end, self.error = end, error
+            if end is not _End.POLICY:
+                self._flush()
         self._changed.set()
+
+    def _flush(self) -> None:
+        """Let through what was kept back for what might have followed it."""
+        try:
+            self._hold(self._work.redactor.finish())
+        except PolicyViolation as violation:
+            self._hold(violation.text)
+            self._end, self.error = _End.POLICY, None
 
     def _halt(self, end: _End, error: SluiceError | None = None) -> None:
         """Stop, and the model too: it may be faster than our writes, and never end."""
@@ -207,11 +319,13 @@ class Producer:
         if self._reader:
             self._reader.cancel()
 
-    async def _append(self, kind: Kind, text: str = "") -> None:
+    async def _append(
+        self, kind: Kind, text: str = "", body: Mapping[str, Any] | None = None
+    ) -> None:
         """Write one record into the next free slot; nothing when the stream turns out cancelled."""
         holder = None
         while not (holder and holder.by == self._by) and self._end is not _End.CANCELLED:
-            holder = await self._offer(self._record(kind, text=_storable(text)))
+            holder = await self._offer(self._record(kind, text=text, body=body))
         if holder and holder.by == self._by:
             self.written_chars += len(text)
 
@@ -221,14 +335,33 @@ class Producer:
             holder = await self._offer(self._record(Kind.CLOSED, body=self._closing()))
 
     def _closing(self) -> dict[str, Any]:
-        told = self._finish.usage if self._finish else None
-        usage = asdict(told or estimate(self._ask, self.written_chars))
+        usage = asdict(self._usage())
+        model = self._work.model.model
+        answered_by = model if model != self._work.ask.model else None
         if self._end is _End.CANCELLED:
-            return closing(Status.CANCELLED, FinishReason.CANCELLED, usage=usage)
-        if self._end is _End.FAILED or self._finish is None:
-            error = (self.error or SluiceError()).brief()
-            return closing(Status.FAILED, FinishReason.ERROR, usage=usage, error=error)
-        return closing(Status.COMPLETED, self._finish.reason, usage=usage)
+            return closing(Status.CANCELLED, FinishReason.CANCELLED, usage=usage, model=answered_by)
+        if reason := self._reason():
+            return closing(Status.COMPLETED, reason, usage=usage, model=answered_by)
+        error = (self.error or SluiceError()).brief()
+        return closing(
+            Status.FAILED, FinishReason.ERROR, usage=usage, error=error, model=answered_by
+        )
+
+    def _reason(self) -> str | None:
+        """Why a stream that did not fail has ended."""
+        if self._end is _End.POLICY:
+            return FinishReason.POLICY
+        said = self._finish.reason if self._finish else FinishReason.LENGTH
+        if self._end not in (_End.FINISHED, _End.LENGTH):
+            return None
+        return FinishReason.QUOTA if said == FinishReason.LENGTH and self._work.short else said
+
+    def _usage(self) -> Usage:
+        if self._finish and self._finish.usage:
+            return self._finish.usage
+        if self._end is _End.FAILED and not self._said_chars:
+            return Usage(0, 0, estimated=True)
+        return estimate(self._work.ask, self._said_chars)
 
     def _record(
         self, kind: Kind, *, text: str = "", body: Mapping[str, Any] | None = None
@@ -243,15 +376,16 @@ class Producer:
             body=body or {},
         )
 
-    async def _offer(self, record: Record) -> Record:
+    async def _offer(
+        self, record: Record, *, event: Event | None = None, actor: Actor | None = None
+    ) -> Record:
         """Offer one record for its slot until it is known who holds it, and take that in."""
-        write = self._log.close if record.closes else self._log.append
         loop = asyncio.get_running_loop()
         give_up = min(loop.time() + STORE_BUDGET_S, self._ends_at + DEADLINE_MARGIN_S)
         self._offered, self._last_write = record, loop.time()
         for attempt in itertools.count():
             try:
-                holder = await write(self.key, record)
+                holder = await self._write(record, event, actor)
                 break
             except Unavailable:
                 if loop.time() >= give_up:
@@ -260,6 +394,13 @@ class Producer:
         self._offered = None
         self._accept(holder)
         return holder
+
+    async def _write(self, record: Record, event: Event | None, actor: Actor | None) -> Record:
+        if record.closes:
+            return await self._lifecycle.close(self.key, self._work.opened, record)
+        if event and actor:
+            return await self._lifecycle.append(self.key, record, event, actor)
+        return await self._log.append(self.key, record)
 
     def _accept(self, record: Record) -> None:
         """Take in the record that holds the next slot. Raises `_Fenced` where we must stop."""
@@ -273,6 +414,8 @@ class Producer:
             raise _Fenced
         if record.kind == Kind.CANCEL:
             self._halt(_End.CANCELLED)
+        elif record.kind == Kind.GRANT:
+            self._permit.renew(record.body)
 
     async def _interrupted(self) -> None:
         """Our process is told to stop: say so in the log, if there is time for it."""
@@ -290,10 +433,3 @@ class Producer:
                 self._halt(_End.FAILED, Interrupted())
                 await self._write_text()
                 await self._close()
-
-
-def _storable(text: str) -> str:
-    """The text in UTF-8's reach: halves of a pair joined, a half that stands alone replaced."""
-    if text.isascii():
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

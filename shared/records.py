@@ -1,6 +1,7 @@
 """Records: the value types of the log, and how each lies in the table."""
 
 import base64
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -12,7 +13,8 @@ Value = str | int
 #: An item of a table: strings and integers; what is nested is JSON text.
 Item = dict[str, Value]
 
-_STREAM_ID = re.compile(r"[0-9a-v]{24}")
+DAY_S = 24 * 3600
+_STREAM_ID = re.compile(r"[0-9a-v]{32}")
 
 
 class Kind(StrEnum):
@@ -22,12 +24,28 @@ class Kind(StrEnum):
     CANCEL = "cancel"
     PAUSE = "pause"
     GRANT = "grant"
+    #: The credential that a stream was started with is about to expire.
+    EXPIRING = "expiring"
     EPOCH = "epoch"
     CLOSED = "closed"
+    #: What a record becomes whose stream was erased: it holds its slot, and nothing else.
+    ERASED = "erased"
 
 
 #: What only a producer writes. Controls may come from anyone who is allowed to steer the stream.
-PRODUCED = frozenset({Kind.OPENED, Kind.TEXT, Kind.HEARTBEAT, Kind.EPOCH, Kind.CLOSED})
+PRODUCED = frozenset(
+    {
+        Kind.OPENED,
+        Kind.TEXT,
+        Kind.HEARTBEAT,
+        Kind.EXPIRING,
+        Kind.EPOCH,
+        Kind.CLOSED,
+        Kind.ERASED,
+    }
+)
+#: Above every producer's: who finds its slot erased stops.
+ERASED_EPOCH = 2**53 - 1
 
 
 class Status(StrEnum):
@@ -49,7 +67,11 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StreamKey:
-    """Names one stream. There is no way to name one without its tenant."""
+    """Names one stream. There is no way to name one without its tenant.
+
+    The id itself carries when the stream began, how long it is kept and a tag of the user whose it
+    is: so whether somebody may see a stream is known before anything is read.
+    """
 
     tenant: str
     stream: str
@@ -65,16 +87,36 @@ class StreamKey:
 
     @property
     def created_ms(self) -> int:
-        """When the stream's id was made, in ms since 1970: the id carries it."""
-        raw = base64.b32hexdecode(self.stream.upper())
-        return int.from_bytes(raw[:6], "big")
+        """When the stream began, in ms since 1970."""
+        return int.from_bytes(self._raw()[:6], "big")
+
+    @property
+    def expires_at(self) -> int:
+        """When its retention ends, in s since 1970."""
+        return self.created_ms // 1000 + int.from_bytes(self._raw()[6:8], "big") * DAY_S
+
+    def belongs_to(self, user: str | None) -> bool:
+        """Whether it was begun for this user, or for none."""
+        return self._raw()[8:13] == _owner_tag(self.tenant, user)
+
+    def _raw(self) -> bytes:
+        return base64.b32hexdecode(self.stream.upper())
 
 
-def new_stream_id(now_ms: int, randomness: bytes) -> str:
-    """An id of 24 characters that sorts by its time and has 72 random bits."""
-    if len(randomness) != 9:
-        raise ValueError("a stream id takes 9 random bytes")
-    return base64.b32hexencode(now_ms.to_bytes(6, "big") + randomness).decode().lower()
+def new_stream_id(
+    now_ms: int, randomness: bytes, *, tenant: str, user: str | None, retention_days: int
+) -> str:
+    """An id of 32 characters that sorts by its time and has 56 random bits."""
+    if len(randomness) != 7:
+        raise ValueError("a stream id takes 7 random bytes")
+    began = now_ms.to_bytes(6, "big") + retention_days.to_bytes(2, "big")
+    raw = began + _owner_tag(tenant, user) + randomness
+    return base64.b32hexencode(raw).decode().lower()
+
+
+def _owner_tag(tenant: str, user: str | None) -> bytes:
+    owner = tenant if user is None else f"{tenant}\0{user}"
+    return hashlib.sha256(owner.encode()).digest()[:5]
 
 
 def is_stream_id(text: str) -> bool:
@@ -102,15 +144,15 @@ class Record:
     def closes(self) -> bool:
         return self.kind == Kind.CLOSED
 
-    def to_item(self, pk: str, expires_at: int) -> Item:
+    def to_item(self, key: StreamKey) -> Item:
         item: Item = {
-            "pk": pk,
+            "pk": key.pk,
             "seq": self.seq,
             "kind": self.kind,
             "epoch": self.epoch,
             "at": self.at,
             "by": self.by,
-            "expires_at": expires_at,
+            "expires_at": key.expires_at,
         }
         if self.text:
             item["text"] = self.text
@@ -145,6 +187,7 @@ class Summary:
     error: Mapping[str, Any] | None = None
     metadata: Mapping[str, Any] | None = None
     parent: str | None = None
+    user: str | None = None
     last_seq: int | None = None
 
     @classmethod
@@ -160,6 +203,7 @@ class Summary:
             error=_load(item, "error"),
             metadata=_load(item, "metadata"),
             parent=str(item["parent"]) if "parent" in item else None,
+            user=str(item["user"]) if "user" in item else None,
             last_seq=int(item["last_seq"]) if "last_seq" in item else None,
         )
 

@@ -33,6 +33,20 @@ class Table:
     indexes: tuple[Index, ...] = ()
 
 
+SUMMARY = (
+    "status",
+    "model",
+    "created_at",
+    "closed_at",
+    "finish_reason",
+    "usage",
+    "error",
+    "metadata",
+    "parent",
+    "user",
+    "last_seq",
+)
+
 STREAMS = Table(
     name="streams",
     # tenant#stream: no request can name a partition of a tenant that it has not authenticated as.
@@ -41,23 +55,19 @@ STREAMS = Table(
     sort=Attribute("seq", "N"),
     expiry="expires_at",
     indexes=(
+        # Only summaries carry these. Stream ids grow with time, so they sort by age.
         Index(
             name="by_tenant",
-            # Only summaries carry these two. Stream ids grow with time, so they sort by age.
             partition=Attribute("tenant", "S"),
             sort=Attribute("stream", "S"),
-            projected=(
-                "status",
-                "model",
-                "created_at",
-                "closed_at",
-                "finish_reason",
-                "usage",
-                "error",
-                "metadata",
-                "parent",
-                "last_seq",
-            ),
+            projected=SUMMARY,
+        ),
+        Index(
+            name="by_user",
+            # tenant#user, where the stream is a user's.
+            partition=Attribute("owner", "S"),
+            sort=Attribute("stream", "S"),
+            projected=SUMMARY,
         ),
     ),
 )
@@ -69,4 +79,26 @@ TENANTS = Table(
     expiry="expires_at",
 )
 
-TABLES = (STREAMS, TENANTS)
+AUDIT = Table(
+    name="audit",
+    # tenant#chain: the entries of one stream, over the days.
+    partition=Attribute("pk", "S"),
+    # The number of an entry in its chain. As a record's slot it is written once.
+    sort=Attribute("n", "N"),
+    expiry="expires_at",
+    indexes=(
+        Index(
+            name="by_day",
+            # tenant#day: a day of one tenant is read in the order of time.
+            partition=Attribute("day", "S"),
+            # The moment in ms, and what makes it unique.
+            sort=Attribute("id", "S"),
+            projected=(
+                *("at", "event", "outcome", "actor", "details", "expires_at"),
+                *("prev", "prev_expires_at", "hash"),
+            ),
+        ),
+    ),
+)
+
+TABLES = (STREAMS, TENANTS, AUDIT)

@@ -23,6 +23,9 @@ class Settings:
     tenants_table: str = _setting(
         "SLUICE_TENANTS_TABLE", "sluice-tenants", "Table of tenants, keys and idempotency keys"
     )
+    audit_table: str = _setting(
+        "SLUICE_AUDIT_TABLE", "sluice-audit", "Table of who did what, to which stream, and when"
+    )
     dynamodb_endpoint: str = _setting(
         "SLUICE_DYNAMODB_ENDPOINT", "", "Another DynamoDB than the region's, as a URL"
     )
@@ -45,6 +48,9 @@ class Settings:
     )
     bedrock_endpoint: str = _setting(
         "SLUICE_BEDROCK_ENDPOINT", "", "Another Bedrock runtime than the region's, as a URL"
+    )
+    slow_first_token_s: str = _setting(
+        "SLUICE_SLOW_FIRST_TOKEN_S", "30", "Seconds to a first token that count as a model's failure"
     )
     region: str = _setting("AWS_REGION", "us-east-1", "AWS region; Lambda sets it")
     version: str = _setting("SLUICE_VERSION", "dev", "What `GET /healthz` reports")

@@ -1,26 +1,39 @@
-"""Starting, cancelling: what a client's request does to a stream before a producer has its turn."""
+"""Starting, cancelling, granting: what a request does to a stream, apart from producing it.
 
-import asyncio
-import random
-from collections.abc import Mapping, Sequence
+allowed? → parent's conversation → redaction of prompts → quotas → open
+"""
+
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
-from shared.errors import IdempotencyInFlight, TooLarge, Unavailable, revive
-from shared.log import Log
-from shared.models import Ask, Message, Models
+from shared import authority
+from shared.audit import Event
+from shared.authority import Caller, actor, may_see
+from shared.breaker import Breakers
+from shared.errors import (
+    Forbidden,
+    IdempotencyInFlight,
+    InvalidRequest,
+    LimitExceeded,
+    PolicyViolated,
+    TooLarge,
+    Unavailable,
+    revive,
+)
+from shared.idempotency import Idempotency
+from shared.lifecycle import Lifecycle, Opening
+from shared.log import unknown_stream
+from shared.models import Ask, Message, Models, estimate
+from shared.models.fallback import Fallback
 from shared.pacing import Pacing
+from shared.quotas import OUTPUT_TOKENS_DEFAULT, Left, Wanted
 from shared.records import Kind, Record, Status, StreamKey, dump
-from shared.table import Conflict, Put
-from shared.tenants import Idempotency, Identity, Tenants, claimed_stream
+from shared.redaction import PolicyViolation, redact
+from shared.tenants import Tenant
 
 #: What one `opened` record may hold: an item has 400 KB, the conversation most of it.
 OPENED_BYTES_MAX = 320 * 1024
-#: How often a control is tried again after losing its slot to a lively producer.
-CONTROL_TRIES_MAX = 100
-#: A start that may have happened is asked for again, so that no stream begins without its client.
-OPEN_TRIES_MAX = 2
-OPEN_DELAY_MAX_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +65,9 @@ class Start:
             parent=body["parent"],
         )
 
-    def ask(self, name: str) -> Ask:
-        """What the provider is asked, which knows the model as `name`."""
-        return Ask(name, self.messages, self.max_tokens)
+    def ask(self) -> Ask:
+        """What the model is asked."""
+        return Ask(self.model, self.messages, self.max_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +75,8 @@ class Started:
     """A stream of ours that has just begun: `opened` is durable."""
 
     key: StreamKey
-    start: Start
     opened: Record
+    left: tuple[Left, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,37 +86,114 @@ class Replayed:
     key: StreamKey
 
 
-async def start_stream(
-    log: Log,
-    tenants: Tenants,
-    models: Models,
-    identity: Identity,
-    start: Start,
-    *,
-    epoch: int,
-    idempotency: Idempotency | None = None,
-) -> Started | Replayed:
-    """Begin a stream. `epoch` is 1 where the caller produces it, 0 where somebody else will.
+class Starting:
+    """Begins streams for callers who may."""
 
-    The claim of the idempotency key is part of the transaction that opens the stream: there is
-    never one without the other. Raises `InvalidRequest`, `NotFound` (parent), `TooLarge`,
-    `IdempotencyKeyReused`, `Unavailable`.
-    """
-    models.resolve(start.model)
-    if start.parent:
-        if idempotency and (key := await tenants.claimed(identity, idempotency)):
-            return Replayed(key)
-        start = await _continue_from(log, StreamKey(identity.tenant, start.parent), start)
-    key = log.new_key(identity.tenant)
-    opened = Record(0, Kind.OPENED, epoch, log.now_ms(), log.new_writer(), body=_opening(start))
-    also = [tenants.claim(identity, idempotency, key)] if idempotency else []
-    conflict = await _open(log, key, opened, also)
-    if conflict is None:
-        return Started(key, start, opened)
-    held = conflict.holders[-1]
-    if not idempotency or not held:
-        raise Unavailable("The stream could not be opened.")
-    return Replayed(claimed_stream(held, identity, idempotency))
+    def __init__(self, lifecycle: Lifecycle, models: Models, breakers: Breakers) -> None:
+        self._lifecycle = lifecycle
+        self._log = lifecycle.log
+        self._models = models
+        self._breakers = breakers
+
+    async def start(
+        self,
+        caller: Caller,
+        start: Start,
+        *,
+        epoch: int,
+        idempotency: Idempotency | None = None,
+    ) -> Started | Replayed:
+        """Begin a stream. `epoch` is 1 where the caller produces it, 0 where somebody else will.
+
+        The claim of the idempotency key is part of the transaction that opens the stream: there is
+        never one without the other. Raises `InvalidRequest`, `Forbidden` (model), `NotFound`
+        (parent), `TooLarge`, `LimitExceeded`, `PolicyViolated`, `IdempotencyKeyReused`,
+        `Unavailable`.
+        """
+        start = _within(caller.tenant, start)
+        fallbacks = caller.tenant.policy.fallbacks.get(start.model, ())
+        model = Fallback.of(self._models, start.model, fallbacks, self._breakers)
+        try:
+            await model.check()
+            if start.parent:
+                if idempotency and (key := await self._claimed(idempotency, caller)):
+                    return Replayed(key)
+                start = await self._continue_from(caller, start)
+            start = _redacted(caller.tenant, start)
+            return await self._open(caller, start, epoch, idempotency)
+        except (LimitExceeded, Unavailable):
+            # Who only repeats a request must not be refused for what the first one took.
+            if idempotency and (key := await self._claimed(idempotency, caller)):
+                return Replayed(key)
+            raise
+
+    async def _open(
+        self, caller: Caller, start: Start, epoch: int, idempotency: Idempotency | None
+    ) -> Started | Replayed:
+        policy = caller.tenant.policy
+        key = self._log.new_key(caller.tenant.name, caller.identity.user, policy.retention_days)
+        asked = start.ask()
+        wanted = Wanted(estimate(asked, 0).input_tokens, start.max_tokens or OUTPUT_TOKENS_DEFAULT)
+        body = _opening(start) | authority.to_body(caller.identity)
+        opening = Opening(key, caller, epoch, body, wanted, idempotency)
+        outcome = await self._lifecycle.open(opening)
+        if isinstance(outcome, StreamKey):
+            return Replayed(outcome)
+        opened, left = outcome
+        return Started(key, opened, left)
+
+    async def _claimed(self, idempotency: Idempotency, caller: Caller) -> StreamKey | None:
+        return await idempotency.claimed(self._lifecycle.store, caller.identity)
+
+    async def _continue_from(self, caller: Caller, start: Start) -> Start:
+        """The request, with its parent's conversation and text before it.
+
+        A parent that still runs is cancelled: behind its `cancel` there is no more text. But only
+        for a request that would be accepted with the parent's text so far.
+        """
+        parent = StreamKey(caller.tenant.name, start.parent or "")
+        if self._log.is_expired(parent) or not may_see(caller.identity, parent):
+            raise unknown_stream(parent.stream)
+        _opening(await self._with_parent(parent, start))
+        await cancel(self._lifecycle, parent, caller)
+        return await self._with_parent(parent, start)
+
+    async def _with_parent(self, parent: StreamKey, start: Start) -> Start:
+        records = await self._log.all_records(parent)
+        text = "".join(record.text for record in records)
+        before = Start.from_body(records[0].body).messages
+        answer = (Message("assistant", text),) if text else ()
+        return replace(start, messages=before + answer + start.messages)
+
+
+def _within(tenant: Tenant, start: Start) -> Start:
+    """The request within what its tenant allows, its `max_tokens` filled in."""
+    policy = tenant.policy
+    if not policy.allows(start.model):
+        raise Forbidden(f"The model '{start.model[:100]}' is not open to you.", field="model")
+    most = policy.max_tokens
+    if most is not None and (start.max_tokens or 0) > most:
+        raise InvalidRequest(
+            f"`max_tokens` is {start.max_tokens}; your bound is {most}.",
+            field="max_tokens",
+            maximum=most,
+        )
+    return replace(start, max_tokens=start.max_tokens or most)
+
+
+def _redacted(tenant: Tenant, start: Start) -> Start:
+    """The request as the log and the model may see it."""
+    rules = tenant.policy.redaction
+    if not rules.prompts:
+        return start
+    try:
+        messages = tuple(
+            replace(m, content=redact(m.content, rules, secret=tenant.secret)[0])
+            for m in start.messages
+        )
+    except PolicyViolation as violation:
+        raise PolicyViolated(rule=violation.rule, field="messages") from None
+    return replace(start, messages=messages)
 
 
 def _opening(start: Start) -> dict[str, Any]:
@@ -117,14 +207,14 @@ def _opening(start: Start) -> dict[str, Any]:
     return body
 
 
-async def check_replay(log: Log, key: StreamKey, *, may_run: bool) -> Record:
+async def check_replay(lifecycle: Lifecycle, key: StreamKey, *, may_run: bool) -> Record:
     """The newest record of the first request's stream, for a repeated one to go on with.
 
     Raises what it must be told instead: `IdempotencyInFlight` while the stream runs, unless it
     `may_run`, and the stream's own error where it failed before its first text, because then it was
     not an answer.
     """
-    newest = await log.settle(key)
+    newest = await lifecycle.settle(key)
     if not newest.closes and not may_run:
         raise IdempotencyInFlight(
             "The first request with this Idempotency-Key still runs; follow its stream instead.",
@@ -140,51 +230,38 @@ async def check_replay(log: Log, key: StreamKey, *, may_run: bool) -> Record:
     return newest
 
 
-async def cancel(log: Log, key: StreamKey) -> Record:
+async def cancel(lifecycle: Lifecycle, key: StreamKey, caller: Caller) -> Record:
     """Ask a stream's producer to stop. Returns the record that says so, or the one that closed it.
 
     Cancelling twice, or after the end, changes nothing. Where the producer is dead the stream is
     closed here. Raises `NotFound`, `Unavailable`.
     """
-    newest = await log.tail(key)
-    by = log.new_writer()
-    for _ in range(CONTROL_TRIES_MAX):
-        dead = log.is_dead(newest)
-        if newest.closes or (newest.kind == Kind.CANCEL and not dead):
-            return newest
-        wish = Record(newest.seq + 1, Kind.CANCEL, newest.epoch, log.now_ms(), by)
-        newest = await log.append(key, wish)
-        if dead and newest.by == by:
-            newest = await log.close_abandoned(key, newest)
-    raise Unavailable("The stream moves too fast to be cancelled just now.")
+    log = lifecycle.log
+
+    def wish(newest: Record) -> Record | None:
+        if newest.closes or (newest.kind == Kind.CANCEL and not log.is_dead(newest)):
+            return None
+        return Record(newest.seq + 1, Kind.CANCEL, newest.epoch, log.now_ms(), "")
+
+    before = await log.tail(key)
+    newest = await lifecycle.steer(key, wish, Event.CANCELLED, actor(caller))
+    if newest.kind == Kind.CANCEL and log.is_dead(before):
+        return await lifecycle.close_abandoned(key, newest)
+    return newest
 
 
-async def _open(log: Log, key: StreamKey, opened: Record, also: Sequence[Put]) -> Conflict | None:
-    """Open a stream; where it stays unknown whether that happened, ask again with the same."""
-    for _ in range(OPEN_TRIES_MAX - 1):
-        try:
-            return await log.open(key, opened, also=also)
-        except Unavailable:
-            await asyncio.sleep(random.uniform(0, OPEN_DELAY_MAX_S))  # noqa: S311
-    return await log.open(key, opened, also=also)
+async def grant(lifecycle: Lifecycle, key: StreamKey, caller: Caller) -> Record:
+    """Let a stream go on by the caller's credential, past the end of the one it was started with.
 
-
-async def _continue_from(log: Log, parent: StreamKey, start: Start) -> Start:
-    """The request with its parent's conversation before it, and the parent's text as the answer.
-
-    A parent that still runs is cancelled: behind its `cancel` there is no more text. But only for a
-    request that would be accepted with the parent's text so far.
+    Returns the record that says so, or the one that closed the stream. Raises `NotFound`,
+    `Unavailable`.
     """
-    _opening(await _with_parent(log, parent, start))
-    await cancel(log, parent)
-    return await _with_parent(log, parent, start)
+    log = lifecycle.log
+    body = authority.to_body(caller.identity)
 
+    def wish(newest: Record) -> Record | None:
+        if newest.closes or newest.kind == Kind.CANCEL:
+            return None
+        return Record(newest.seq + 1, Kind.GRANT, newest.epoch, log.now_ms(), "", body=body)
 
-async def _with_parent(log: Log, parent: StreamKey, start: Start) -> Start:
-    records: list[Record] = []
-    while page := (await log.read(parent, len(records) - 1, consistent=True)).records:
-        records += page
-    text = "".join(record.text for record in records)
-    before = Start.from_body(records[0].body).messages
-    answer = (Message("assistant", text),) if text else ()
-    return replace(start, messages=before + answer + start.messages)
+    return await lifecycle.steer(key, wish, Event.GRANTED, actor(caller))

@@ -18,11 +18,13 @@ ALLOWED = {
     "local": {"local", "functions", "shared"},
 }
 
+
 #: Within `shared`: a module may import only what stands before it.
 LAYERS = (
     *("settings", "errors", "fields", "schema", "logger", "records", "table", "live", "pacing"),
-    *("models",),
-    *("log", "follower", "producer", "tenants", "starting", "dialects", "middleware"),
+    *("identity", "redaction", "origins", "breaker", "models", "tenants", "audit", "authority"),
+    *("permit", "quotas", "seats", "log", "idempotency", "lifecycle", "follower", "reading"),
+    *("producer", "starting", "erasure", "export", "administration", "dialects", "middleware"),
 )
 
 
@@ -31,6 +33,8 @@ def imports(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module in PACKAGES:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module)
     return {name for name in found if name.split(".")[0] in PACKAGES}
@@ -71,5 +75,8 @@ def test_a_cold_start_imports_no_client_of_a_model() -> None:
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     ).stdout.split()
-    for heavy in ("httpx", "boto3", "pydantic", "uvicorn", "aws_cdk", "mangum"):
+    for heavy in (
+        *("httpx", "boto3", "pydantic", "uvicorn", "aws_cdk", "mangum"),
+        *("jwt", "cryptography", "itsdangerous"),
+    ):
         assert heavy not in loaded

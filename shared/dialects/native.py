@@ -6,17 +6,18 @@ because clients break on them: a heartbeat is one comment line without a blank l
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from shared import fields
 from shared.errors import InvalidRequest
 from shared.follower import Page
+from shared.idempotency import Idempotency
 from shared.models import Message
 from shared.pacing import Pacing
-from shared.records import Kind, Record, Status, Summary, dump, is_stream_id
+from shared.quotas import Left
+from shared.records import DAY_S, Kind, Record, Status, Summary, dump, is_stream_id
 from shared.starting import Start
-from shared.tenants import Idempotency
 
 BODY_BYTES_MAX = 256 * 1024
 MODEL_CHARS_MAX = 200
@@ -24,12 +25,15 @@ MESSAGES_MAX = 200
 MAX_TOKENS_MAX = 200_000
 METADATA_MAX = 16
 METADATA_NAME_CHARS_MAX = 64
+USER_CHARS_MAX = 128
 SEQ_MAX = 10**9
 LIMIT_MAX = 1000
 LIMIT_DEFAULT = 200
 LIST_LIMIT_MAX = 100
 LIST_LIMIT_DEFAULT = 20
 WAIT_S_MAX = 20
+#: The last moment that can be asked for, in ms since 1970: the year 5138.
+MS_MAX = 10**14 - 1
 
 #: Silence on the wire after which a comment line is sent.
 SILENCE_S_MAX = 15.0
@@ -198,6 +202,11 @@ def decode_poll(query: Mapping[str, str]) -> tuple[int, int, int]:
     )
 
 
+def decode_user(raw: str) -> str:
+    """The user that a path names."""
+    return fields.text(raw, "user", most=USER_CHARS_MAX)
+
+
 def decode_list(query: Mapping[str, str]) -> tuple[str | None, int]:
     """`page` and `limit` of a list."""
     fields.known(query, ("page", "limit"))
@@ -217,6 +226,13 @@ class EventEncoder:
 
     def encode(self, records: Iterable[Record]) -> bytes:
         return b"".join(self._event(record) for record in records)
+
+    def reconnect(self, after: int, *, retry_ms: int = RETRY_MS) -> bytes:
+        """The end of a connection whose stream goes on: an event without an id, which those who
+        reconnect by themselves ignore.
+        """
+        data = dump({"after": after})
+        return f"retry: {retry_ms}\nevent: reconnect\ndata: {data}\n\n".encode()
 
     def _event(self, record: Record) -> bytes:
         shown = self._data(record)
@@ -239,6 +255,10 @@ class EventEncoder:
                 return "epoch", {"epoch": record.epoch}
             case Kind.PAUSE:
                 return "paused", record.body
+            case Kind.GRANT:
+                return "granted", {"expires_at": record.body["expires_at"]}
+            case Kind.EXPIRING:
+                return "expiring", record.body
             case Kind.CLOSED:
                 return "closed", record.body
         return None
@@ -253,13 +273,54 @@ def encode_page(page: Page) -> dict[str, Any]:
             if record.kind == Kind.TEXT
         ],
         "next": page.next,
-        "status": page.newest.body["status"] if page.newest.closes else Status.OPEN,
+        "status": status_of(page.newest),
         "closed": page.newest.closes and page.newest.seq == page.next,
         "poll_after_ms": page.poll_after_ms,
     }
     if body["closed"]:
         body |= {name: page.newest.body[name] for name in ("finish_reason", "usage", "error")}
     return body
+
+
+def status_of(newest: Record) -> str:
+    """A stream's status by its newest record."""
+    if newest.closes:
+        return str(newest.body["status"])
+    return Status.PAUSED if newest.kind == Kind.PAUSE else Status.OPEN
+
+
+def encode_usage(left: Sequence[Left], tokens: Mapping[str, int]) -> dict[str, Any]:
+    """The limits on a caller, and the tokens of its tenant by day and month."""
+    limits = [
+        {
+            "policy": each.policy,
+            "limit": each.limit,
+            "left": each.left,
+            "window_s": each.window_s or None,
+            "reset_s": each.reset_s or None,
+        }
+        for each in left
+    ]
+    return {"limits": limits, "tokens": dict(tokens)}
+
+
+def decode_audit(query: Mapping[str, str], now_ms: int) -> dict[str, Any]:
+    """Which entries are asked for: `stream`, `start` and `end` (ms), `page`, `limit`."""
+    fields.known(query, ("stream", "start", "end", "page", "limit"))
+    stream = query.get("stream")
+    if stream is not None and not is_stream_id(stream):
+        raise InvalidRequest("`stream` must be the id of a stream.", field="stream")
+    # Of one stream all there is, whatever its writers' clocks say; else the last day.
+    start, end = ("0", str(MS_MAX)) if stream else (str(now_ms - DAY_S * 1000), str(now_ms))
+    return {
+        "start_ms": fields.query_whole(query.get("start", start), "start", least=0, most=MS_MAX),
+        "end_ms": fields.query_whole(query.get("end", end), "end", least=0, most=MS_MAX),
+        "chain": stream,
+        "after": query.get("page"),
+        "limit": fields.query_whole(
+            query.get("limit", str(LIST_LIMIT_MAX)), "limit", least=1, most=LIMIT_MAX
+        ),
+    }
 
 
 def encode_summary(summary: Summary) -> dict[str, Any]:

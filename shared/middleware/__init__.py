@@ -1,20 +1,30 @@
 """What every request passes through, whichever function or dialect it is for: the order is here.
 
-    context         request id, log context, one line a request
-    → problems      errors to problem details
-    → authentication
+    context           request id, log context, one line a request
+    → cors            preflights, and which page may read the answer
+    → problems        errors to problem details
+    → authentication  who asks
+    → refusals        tells the audit what was refused to whom
+    → origin policy   which page may ask
+    → authorization   what the endpoint needs (at its route)
 
 Each is pure ASGI and a file of its own.
 """
 
 from starlette.types import ASGIApp
 
+from shared.audit.refusals import Refusals
+from shared.audit.trail import Audit
+from shared.authority import Authority
 from shared.middleware.authentication import Authentication
 from shared.middleware.context import Context
+from shared.middleware.cors import Cors, OriginPolicy
 from shared.middleware.problems import Problems
-from shared.tenants import Tenants
+from shared.middleware.refusals import Refused
 
 
-def stack(app: ASGIApp, tenants: Tenants) -> ASGIApp:
+def stack(app: ASGIApp, authority: Authority, audit: Audit) -> ASGIApp:
     """The app behind all middleware, the outermost first."""
-    return Context(Problems(Authentication(app, tenants)))
+    origins = authority.tenants
+    guarded = Authentication(Refused(OriginPolicy(app, origins), Refusals(audit)), authority)
+    return Context(Cors(Problems(guarded), origins))

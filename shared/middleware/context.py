@@ -38,14 +38,14 @@ class Context:
         try:
             await self._app(scope, receive, named)
         finally:
-            identity = scope.get("state", {}).get("identity")
+            caller = scope.get("state", {}).get("caller")
             logger.info(
                 "request",
                 extra={
                     "method": scope["method"],
                     "path": scope["path"],
                     "status": status,
-                    "tenant": identity.tenant if identity else None,
+                    "tenant": caller.identity.tenant if caller else None,
                     "duration_ms": round((time.monotonic() - began) * 1000),
                 },
             )

@@ -10,7 +10,7 @@ import pytest
 from shared.settings import Settings
 from tests.infra.conftest import ROOT, Template, of_type
 
-FUNCTIONS = ("Stream", "Api", "Produce")
+FUNCTIONS = ("Stream", "Api", "Produce", "Sweep")
 
 
 def function(template: Template, name: str) -> dict[str, Any]:
@@ -39,6 +39,7 @@ def logical_id(template: Template, name: str) -> str:
         ("Stream", "functions.stream.create", 900),
         ("Api", "functions.api.handler", 29),
         ("Produce", "functions.produce.handler", 900),
+        ("Sweep", "functions.sweep.handler", 300),
     ],
 )
 def test_what_a_function_runs(template: Template, name: str, handler: str, timeout: int) -> None:
@@ -77,9 +78,23 @@ def test_a_url_is_open_and_has_both_permissions(template: Template, name: str, m
     ]
 
 
-def test_nobody_but_the_api_reaches_produce(template: Template) -> None:
+def test_nobody_but_the_api_reaches_produce_and_only_the_clock_the_sweep(
+    template: Template,
+) -> None:
     assert len(of_type(template, "AWS::Lambda::Url")) == 2
-    assert len(of_type(template, "AWS::Lambda::Permission")) == 4
+    # Two for each URL, and one for the schedule.
+    assert len(of_type(template, "AWS::Lambda::Permission")) == 5
+    [rule] = of_type(template, "AWS::Events::Rule").values()
+    assert rule["Properties"]["ScheduleExpression"] == "rate(1 minute)"
+    [target] = rule["Properties"]["Targets"]
+    assert target["Arn"] == {"Fn::GetAtt": [logical_id(template, "Sweep"), "Arn"]}
+
+
+def test_nothing_may_change_the_audit(full: Template) -> None:
+    """Functions put and query, and nobody is granted more."""
+    for statement in statements(full):
+        if any("AuditTable" in flat(r) for r in listed(statement.get("Resource", []))):
+            assert set(listed(statement["Action"])) <= {"dynamodb:PutItem", "dynamodb:Query"}
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -94,9 +109,10 @@ def test_the_environment_of_each_function(template: Template, full: Template) ->
         name: function(template, name)["Environment"]["Variables"] for name in FUNCTIONS
     }
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    common = {"SLUICE_STREAMS_TABLE", "SLUICE_TENANTS_TABLE", "SLUICE_VERSION"}
+    common = {f"SLUICE_{name}_TABLE" for name in ("STREAMS", "TENANTS", "AUDIT")}
+    common.add("SLUICE_VERSION")
     assert {environment["SLUICE_VERSION"] for environment in environments.values()} == {version}
-    assert set(environments["Produce"]) == common
+    assert set(environments["Produce"]) == set(environments["Sweep"]) == common
     assert set(environments["Api"]) == common | {"SLUICE_PRODUCE_FUNCTION"}
     assert set(environments["Stream"]) == common | {"AWS_LAMBDA_EXEC_WRAPPER"}
     wrapper = environments["Stream"]["AWS_LAMBDA_EXEC_WRAPPER"]
@@ -130,6 +146,7 @@ def test_a_failed_produce_is_kept_for_two_weeks(template: Template) -> None:
 def test_outputs(template: Template) -> None:
     assert set(template["Outputs"]) == {
         "ApiUrl",
+        "AuditTableName",
         "StreamUrl",
         "StreamsTableName",
         "TenantsTableName",
@@ -141,12 +158,24 @@ LOGS = {
     ("dynamodb:PutItem", "StreamsTable"),
     ("dynamodb:Query", "StreamsTable"),
     ("dynamodb:UpdateItem", "StreamsTable"),
+    ("dynamodb:GetItem", "TenantsTable"),
+    ("dynamodb:PutItem", "TenantsTable"),
+    ("dynamodb:UpdateItem", "TenantsTable"),
+    ("dynamodb:PutItem", "AuditTable"),
 }
 SUMMARIES = {
     ("dynamodb:GetItem", "StreamsTable"),
     ("dynamodb:Query", "StreamsTable/index/by_tenant"),
+    ("dynamodb:Query", "StreamsTable/index/by_user"),
 }
-CLIENTS = {("dynamodb:GetItem", "TenantsTable"), ("dynamodb:PutItem", "TenantsTable")}
+EXPORTS = {
+    ("dynamodb:GetItem", "StreamsTable"),
+    ("dynamodb:Query", "StreamsTable/index/by_user"),
+    ("dynamodb:Query", "AuditTable"),
+}
+ERASURE = {("dynamodb:BatchWriteItem", "StreamsTable"), ("dynamodb:DeleteItem", "TenantsTable")}
+CLIENTS = {("dynamodb:Query", "TenantsTable")}
+API = {("lambda:InvokeFunction", "Produce"), ("dynamodb:Query", "AuditTable/index/by_day")}
 NOVA_LITE = "arn:{AWS::Partition}:bedrock:{AWS::Region}::foundation-model/amazon.nova-lite-v1:0"
 NOVA_PRO = "arn:{AWS::Partition}:bedrock:*::foundation-model/amazon.nova-pro-v1:0"
 PROFILE = (
@@ -172,9 +201,10 @@ FAILURES = {
 @pytest.mark.parametrize(
     ("name", "more"),
     [
-        ("Stream", CLIENTS | MODELS),
+        ("Stream", CLIENTS | MODELS | EXPORTS),
         ("Produce", MODELS | FAILURES),
-        ("Api", CLIENTS | SUMMARIES | {("lambda:InvokeFunction", "Produce")}),
+        ("Api", CLIENTS | SUMMARIES | ERASURE | API | {("dynamodb:Query", "AuditTable")}),
+        ("Sweep", CLIENTS | SUMMARIES | ERASURE),
     ],
 )
 def test_a_function_may_do_exactly_this(

@@ -1,0 +1,268 @@
+"""The lifecycle of a stream: what must happen together, in one transaction each.
+
+    open    the opened record, the summary, what the stream takes of its quotas, the claim of its
+            Idempotency-Key, the first entry of its audit
+    steer   a control, and its entry
+    close   the closed record, the summary, the settlement of the quotas, the last entry
+
+So each of them happens wholly or not at all, exactly once, whoever does it and however often.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from shared.audit import Actor, Chain, Entry, Event, Head
+from shared.audit.linking import RETENTION_DAYS, again, draft, link, writes
+from shared.audit.trail import Audit
+from shared.authority import Caller, actor
+from shared.errors import ProducerLost, SluiceError, Unavailable
+from shared.idempotency import Idempotency
+from shared.log import Log, closing
+from shared.models import Ask, Message, estimate
+from shared.quotas import Admission, Left, Quotas, Wanted, settlement
+from shared.records import DAY_S, FinishReason, Item, Kind, Record, Status, StreamKey
+from shared.table import Conflict, Store
+
+#: How often a start is tried again after others took from the same counters.
+OPEN_TRIES_MAX = 16
+#: A start that may have happened is asked for again, so that no stream begins without its client.
+LOST_TRIES_MAX = 2
+DELAY_MAX_S = 0.2
+#: How often a control is tried again after losing its slot to a lively producer.
+CONTROL_TRIES_MAX = 100
+#: How often a record is tried again after others appended to the stream's audit.
+AUDIT_TRIES_MAX = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A stream that a caller may begin, if there is enough left for what is `wanted`."""
+
+    key: StreamKey
+    caller: Caller
+    epoch: int
+    body: Mapping[str, Any]
+    wanted: Wanted
+    idempotency: Idempotency | None = None
+
+
+class Lifecycle:
+    """Opens, steers and closes streams. Every method raises `Unavailable` where the store fails."""
+
+    def __init__(self, store: Store, log: Log, quotas: Quotas, audit: Audit) -> None:
+        self.store = store
+        self.log = log
+        self._quotas = quotas
+        self._audit = audit
+
+    async def open(self, opening: Opening) -> tuple[Record, tuple[Left, ...]] | StreamKey:
+        """Begin a stream: its `opened` record, and what is left of the limits afterwards.
+
+        Or the stream that its Idempotency-Key is tied to. Raises `LimitExceeded`,
+        `IdempotencyKeyReused`.
+        """
+        caller, by = opening.caller, self.log.new_writer()
+        try:
+            admission = await self._quotas.admit(
+                caller.tenant, caller.identity.user, caller.address, opening.wanted
+            )
+            for _ in range(OPEN_TRIES_MAX):
+                outcome = await self._try_open(opening, admission, by)
+                if not isinstance(outcome, Conflict):
+                    return outcome
+                # After the opened record, the summary and the entry with its head.
+                holders = outcome.holders[4 : 4 + len(admission.writes)]
+                await asyncio.sleep(random.uniform(0, DELAY_MAX_S))  # noqa: S311
+                admission = await self._quotas.again(admission, holders, opening.wanted)
+        except Unavailable:
+            if caller.tenant.policy.on_outage == "refuse":
+                raise
+            return await self._open_unmetered(opening, by)
+        raise Unavailable("Too many streams are starting at once.")
+
+    async def _open_unmetered(
+        self, opening: Opening, by: str
+    ) -> tuple[Record, tuple[Left, ...]] | StreamKey:
+        """Let a start pass while the counters do not answer: the end will charge all of it."""
+        caller = opening.caller
+        admission = self._quotas.unmetered(caller.tenant, caller.identity.user, caller.address)
+        outcome = await self._try_open(opening, admission, by)
+        if isinstance(outcome, Conflict):
+            raise Unavailable("The stream could not be opened.")
+        return outcome
+
+    async def _try_open(
+        self, opening: Opening, admission: Admission, by: str
+    ) -> tuple[Record, tuple[Left, ...]] | StreamKey | Conflict:
+        key, caller = opening.key, opening.caller
+        entry = draft(
+            Chain.of(key),
+            Event.STARTED,
+            actor(caller),
+            at_ms=self.log.now_ms(),
+            nonce=by,
+            details={"model": str(opening.body["model"])},
+            retention_days=caller.tenant.policy.audit_retention_days,
+        )
+        body = {
+            **opening.body,
+            "held": admission.held,
+            "allowance": admission.allowance,
+            "chain": asdict(Head.of(entry)),
+        }
+        opened = Record(0, Kind.OPENED, opening.epoch, entry.at, by, body=body)
+        claim = [opening.idempotency.claim(caller.identity, key)] if opening.idempotency else []
+        also = [*writes(entry), *admission.writes, *claim]
+        conflict = await self._ask_again(lambda: self.log.open(key, opened, also=also))
+        if conflict is None:
+            return opened, admission.left
+        if (held := conflict.holders[0]) and held["by"] == by:
+            # Ours, whatever became of its reply; it may be one that an earlier try offered.
+            return Record.from_item(held), admission.left
+        if opening.idempotency and (claimed := conflict.holders[-1]):
+            return opening.idempotency.claimed_stream(claimed, caller.identity)
+        return conflict
+
+    async def close(self, key: StreamKey, opened: Record, closed: Record) -> Record:
+        """End a stream. Returns the record that holds the slot afterwards, as `Log.append` does."""
+        usage = closed.body["usage"] or {}
+        tokens = usage.get("input_tokens", 0) + usage.get("output_tokens", 0)
+        settled = settlement(opened.body["held"], tokens)
+        head = Head(**opened.body["chain"])
+        entry = self._draft(key, closed, Event.CLOSED, who(opened), head, tokens=tokens)
+        for _ in range(AUDIT_TRIES_MAX):
+            conflict = await self.log.close(key, closed, also=[*writes(entry), *settled])
+            if conflict is None:
+                return closed
+            if held := conflict.holders[0]:
+                return Record.from_item(held)
+            entry = _behind(entry, conflict.holders[2:4])
+        raise Unavailable("The stream could not be closed.")
+
+    async def steer(
+        self,
+        key: StreamKey,
+        wish: Callable[[Record], Record | None],
+        event: Event,
+        who: Actor,
+    ) -> Record:
+        """Append a control at the tail, in a race with the producer for each slot.
+
+        `wish` makes the control that should follow a record, or None where there is nothing more to
+        wish for. Returns the control, else the record that made it needless.
+        """
+        newest = await self.log.tail(key)
+        by = self.log.new_writer()
+        for _ in range(CONTROL_TRIES_MAX):
+            record = wish(newest)
+            if record is None:
+                return newest
+            newest = await self.append(key, replace(record, by=by), event, who)
+            if newest.by == by:
+                return newest
+        raise Unavailable("The stream moves too fast to be steered just now.")
+
+    async def append(self, key: StreamKey, record: Record, event: Event, who: Actor) -> Record:
+        """As `Log.append`, together with an entry of the stream's audit."""
+        head = await self._audit.head(Chain.of(key))
+        entry = self._draft(key, record, event, who, head)
+        for _ in range(AUDIT_TRIES_MAX):
+            conflict = await self.log.append_with(key, record, writes(entry))
+            if conflict is None:
+                return record
+            if held := conflict.holders[0]:
+                return Record.from_item(held)
+            entry = _behind(entry, conflict.holders[1:3])
+        raise Unavailable("The stream could not be steered.")
+
+    async def close_abandoned(
+        self, key: StreamKey, newest: Record, error: SluiceError | None = None
+    ) -> Record:
+        """Close a stream that no producer will close, after `newest`, keeping its text.
+
+        Whoever is first wins: returns the record that holds the next slot. Without an `error` its
+        producer has died; with one it was never asked for.
+        """
+        records = await self.log.all_records(key)
+        if records[-1].seq > newest.seq:
+            return records[newest.seq + 1]
+        usage = None if error else _usage(records)
+        if newest.kind == Kind.CANCEL:
+            body = closing(Status.CANCELLED, FinishReason.CANCELLED, usage=usage)
+        else:
+            brief = (error or ProducerLost()).brief()
+            body = closing(Status.FAILED, FinishReason.ERROR, usage=usage, error=brief)
+        closed = Record(
+            seq=newest.seq + 1,
+            kind=Kind.CLOSED,
+            epoch=newest.epoch + 1,
+            at=self.log.now_ms(),
+            by=self.log.new_writer(),
+            body=body,
+        )
+        return await self.close(key, records[0], closed)
+
+    async def settle(self, key: StreamKey) -> Record:
+        """The newest record, which closes the stream where its producer has died."""
+        newest = await self.log.tail(key)
+        return await self.close_abandoned(key, newest) if self.log.is_dead(newest) else newest
+
+    async def _ask_again(self, ask: Callable[[], Awaitable[Conflict | None]]) -> Conflict | None:
+        """Where it stays unknown whether something was written, ask again with the same."""
+        for _ in range(LOST_TRIES_MAX - 1):
+            try:
+                return await ask()
+            except Unavailable:
+                await asyncio.sleep(random.uniform(0, DELAY_MAX_S))  # noqa: S311
+        return await ask()
+
+    def _draft(
+        self,
+        key: StreamKey,
+        record: Record,
+        event: Event,
+        who: Actor,
+        head: Head | None,
+        **details: int,
+    ) -> Entry:
+        """The entry of a record that is about to be written."""
+        entry = draft(
+            Chain.of(key),
+            event,
+            who,
+            at_ms=record.at,
+            nonce=self.log.new_writer(),
+            outcome=str(record.body["finish_reason"]) if record.closes else "ok",
+            details={"seq": record.seq, **details},
+            retention_days=_retention_days(head),
+        )
+        return link(entry, head)
+
+
+def who(opened: Record) -> Actor:
+    """Who has started a stream."""
+    return Actor(opened.body["user"], opened.body["credential"])
+
+
+def _retention_days(head: Head | None) -> int:
+    """For how long a chain keeps its entries: as long as its last one."""
+    return (head.expires_at - head.at // 1000) // DAY_S if head else RETENTION_DAYS
+
+
+def _behind(entry: Entry, holders: Sequence[Item | None]) -> Entry:
+    """The entry where its chain goes on, after others have appended to it."""
+    slot, head = holders
+    moved = again(entry, slot, head)
+    if moved is None:
+        raise RuntimeError("an entry was written without its record")
+    return moved
+
+
+def _usage(records: Sequence[Record]) -> dict[str, Any]:
+    """What a stream has used, as far as its records show."""
+    messages = tuple(Message(**message) for message in records[0].body["messages"])
+    said = sum(len(record.text) for record in records)
+    return asdict(estimate(Ask(records[0].body["model"], messages), said))

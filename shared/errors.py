@@ -14,6 +14,7 @@
     ├── IdempotencyKeyReused  422  this Idempotency-Key came with another body before
     ├── LimitExceeded         429  names the limit, and says when to ask again
     ├── Unavailable           503  the store, or a part of Sluice, cannot answer now
+    │   ├── Busy                   too many want to write the same item
     │   ├── ProducerLost           a producer died; its stream was closed by who noticed
     │   ├── Interrupted            a producer was told to stop
     │   └── OutOfTime              a producer's invocation came to its time limit
@@ -236,6 +237,11 @@ class Unavailable(SluiceError):
         super().__init__(detail, headers={"Retry-After": str(retry_after_s)})
 
 
+class Busy(Unavailable):
+    slug = "busy"
+    title = "Too many want the same just now"
+
+
 class ProducerLost(Unavailable):
     slug = "producer-lost"
     title = "The producer of this stream died; its text so far is kept"
@@ -279,5 +285,7 @@ def revive(brief: Mapping[str, Any]) -> SluiceError:
             code=str(brief.get("code", "upstream")),
             retryable=bool(brief.get("retryable")),
         )
+    if slug == CredentialEnded.slug:
+        return CredentialEnded(str(brief.get("reason", "")))
     kinds = {kind.slug: kind for kind in (ProducerLost, Interrupted, OutOfTime, Unavailable)}
     return kinds[slug](detail) if slug in kinds else SluiceError(detail)

@@ -18,7 +18,7 @@ from shared.audit import Actor, Chain, Entry, Event, Head
 from shared.audit.linking import RETENTION_DAYS, again, draft, link, writes
 from shared.audit.trail import Audit
 from shared.authority import Caller, actor
-from shared.errors import ProducerLost, SluiceError, Unavailable
+from shared.errors import Busy, ProducerLost, SluiceError, Unavailable
 from shared.idempotency import Idempotency
 from shared.log import Log, closing
 from shared.models import Ask, Message, estimate
@@ -28,6 +28,7 @@ from shared.table import Conflict, Store
 
 #: How often a start is tried again after others took from the same counters.
 OPEN_TRIES_MAX = 16
+PAUSE_MAX_S = 0.05
 #: A start that may have happened is asked for again, so that no stream begins without its client.
 LOST_TRIES_MAX = 2
 DELAY_MAX_S = 0.2
@@ -69,19 +70,23 @@ class Lifecycle:
             admission = await self._quotas.admit(
                 caller.tenant, caller.identity.user, caller.address, opening.wanted
             )
-            for _ in range(OPEN_TRIES_MAX):
+            for attempt in range(OPEN_TRIES_MAX):
                 outcome = await self._try_open(opening, admission, by)
                 if not isinstance(outcome, Conflict):
                     return outcome
                 # After the opened record, the summary and the entry with its head.
                 holders = outcome.holders[4 : 4 + len(admission.writes)]
-                await asyncio.sleep(random.uniform(0, DELAY_MAX_S))  # noqa: S311
                 admission = await self._quotas.again(admission, holders, opening.wanted)
+                if attempt:
+                    # Not at once: what the conflict has told would be outdated again.
+                    await asyncio.sleep(random.uniform(0, PAUSE_MAX_S))  # noqa: S311
+        except Busy:
+            raise  # the counters answer, only too many ask
         except Unavailable:
             if caller.tenant.policy.on_outage == "refuse":
                 raise
             return await self._open_unmetered(opening, by)
-        raise Unavailable("Too many streams are starting at once.")
+        raise Busy("Too many streams are starting at once.")
 
     async def _open_unmetered(
         self, opening: Opening, by: str

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from shared.errors import Unavailable
+from shared.errors import Busy, Unavailable
 from shared.records import Item, Value
 from shared.schema import Index, Table
 
@@ -193,7 +193,8 @@ class DynamoDB:
             asked = reply.get("UnprocessedItems")
             if not asked:
                 return
-            await asyncio.sleep(random.uniform(0, 0.05 * 2**attempt))  # noqa: S311
+            pause_s = min(0.05 * 2**attempt, 1.0)
+            await asyncio.sleep(random.uniform(0, pause_s))  # noqa: S311
         raise Unavailable("The database takes no more writes just now.")
 
     async def get(self, table: Table, key: Item) -> Item | None:
@@ -262,8 +263,10 @@ class _Refused(Exception):
         self.holders = holders
 
 
-#: How often a write is asked again after it met another writer's transaction.
-_CONFLICT_TRIES_MAX = 5
+#: How often a write is asked again after it met another writer's transaction: the counters of a
+#: tenant are in two of each answer, and while one is under way the others must come again.
+_CONFLICT_TRIES_MAX = 10
+_CONFLICT_PAUSE_MAX_S = 0.2
 #: Two writers met on one item: the outcome is open until one asks again.
 _CONTENTION = frozenset(
     {"TransactionConflict", "TransactionInProgressException", "TransactionConflictException"}
@@ -286,8 +289,9 @@ def _blocking(method: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
                 raise Unavailable(f"The database answered {_name(codes)}.") from error
         except BotoCoreError as error:
             raise Unavailable("The database does not answer.") from error
-        time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 (jitter, not a secret)
-    raise Unavailable("The database is too busy with this item.")
+        pause_s = min(0.02 * 2**attempt, _CONFLICT_PAUSE_MAX_S)
+        time.sleep(random.uniform(0, pause_s))  # noqa: S311 (jitter, not a secret)
+    raise Busy("The database is too busy with this item.")
 
 
 def _change(update: Update) -> dict[str, Any]:

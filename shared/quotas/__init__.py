@@ -31,7 +31,7 @@ from shared.quotas.counters import (
     Wanted,
     grant,
     holding,
-    lasts_s,
+    lasts,
     outdated,
     settlement,
 )
@@ -97,7 +97,7 @@ class Quotas:
         """Whether a stream may start now. Raises as `decide`, and `Unavailable`."""
         shards = _shards(tenant)
         self._dice.shuffle(shards)
-        subjects = (shards[0], *_personal(tenant, user, address))
+        subjects = (shards[0], *_starters(tenant, user, address))
         states = await self._read(subjects)
         return await self._somewhere(subjects, states, tuple(shards[1:]), wanted)
 
@@ -143,7 +143,7 @@ class Quotas:
             else:
                 rest = tuple(s for s in (mine, *elsewhere) if s is not shard)
                 return replace(admission, elsewhere=rest)
-        raise min(refusals, key=lasts_s)
+        raise min(refusals, key=lasts)
 
     def decide(
         self, subjects: Sequence[Subject], states: Sequence[Item], wanted: Wanted
@@ -170,13 +170,13 @@ class Quotas:
 
     def unmetered(self, tenant: Tenant, user: str | None, address: str | None) -> Admission:
         """A start that is let pass while the counters do not answer: its end charges all of it."""
-        subjects = (self._dice.choice(_shards(tenant)), *_personal(tenant, user, address))
+        subjects = (self._dice.choice(_shards(tenant)), *_starters(tenant, user, address))
         held = holding(subjects, 0, 0, int(self._now() * 1000))
         return Admission(writes=(), held=held, allowance=None)
 
     async def used(self, tenant: Tenant, user: str | None, address: str | None) -> list[Left]:
         """What is left of every limit on this user at this address, the tenant's shards summed."""
-        subjects = [*_shards(tenant), *_personal(tenant, user, address)]
+        subjects = [*_shards(tenant), *_starters(tenant, user, address)]
         states = await self._read(subjects)
         now_ms = int(self._now() * 1000)
         summed: dict[str, Left] = {}
@@ -242,6 +242,11 @@ def _personal(tenant: Tenant, user: str | None, address: str | None) -> list[Sub
         for kind, name, limits in named
         if name is not None and limits.any
     ]
+
+
+def _starters(tenant: Tenant, user: str | None, address: str | None) -> list[Subject]:
+    """Those of them whose starts are limited, and not only how often they ask."""
+    return [subject for subject in _personal(tenant, user, address) if subject.limits_starts]
 
 
 def _personal_pk(tenant: Tenant, kind: str, name: str) -> str:

@@ -4,7 +4,6 @@ A bucket is a level and the moment it was true; it fills by the limit per minute
 Levels are in 1/60,000 of a token (or of a start), so that a millisecond's refill is a whole number.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -62,6 +61,10 @@ class Subject:
     @property
     def key(self) -> Item:
         return {"pk": self.pk, "what": "counters"}
+
+    @property
+    def limits_starts(self) -> bool:
+        return any(getattr(self.limits, limit) is not None for _, limit, *_ in _LIMITS)
 
     def expiry(self, now_ms: int) -> Item:
         return {} if self.kept_s is None else {"expires_at": now_ms // 1000 + self.kept_s}
@@ -227,17 +230,17 @@ def grant(books: Sequence[Book], wanted: Wanted) -> int | None:
     amounts = {"tokens": max(asked, least), "day": least, "month": least}
     refusals = [no for m in meters if (no := m.refusal(amounts.get(m.counts, 1)))]
     if refusals:
-        raise max(refusals, key=lasts_s)
+        raise max(refusals, key=lasts)
     if all(meter.unit != "tokens" for meter in meters):
         return None
     return min([asked, *(meter.left for meter in meters if meter.counts in ("day", "month"))])
 
 
-def lasts_s(refusal: LimitExceeded | TooLarge) -> float:
-    """For how long it stands: what is too large stays so, and so does a limit of 0."""
-    if isinstance(refusal, LimitExceeded) and refusal.extensions["limit"]:
-        return refusal.retry_after_s
-    return math.inf
+def lasts(refusal: LimitExceeded | TooLarge) -> tuple[int, int]:
+    """For how long it stands, to be compared: what is too large stays so, and more so a 0."""
+    if isinstance(refusal, TooLarge):
+        return 1, 0
+    return (0, refusal.retry_after_s) if refusal.extensions["limit"] else (2, 0)
 
 
 def holding(subjects: Sequence[Subject], tokens: int, permits: int, now_ms: int) -> dict[str, Any]:

@@ -103,8 +103,9 @@ class Quotas:
 
     async def ask(self, tenant: Tenant, user: str | None, address: str | None) -> None:
         """Count a request that is not a start. Raises `LimitExceeded`."""
-        shard = self._dice.choice(_shards(tenant))
-        await self._rate.take((*_personal(tenant, user, address), shard))
+        shards = _shards(tenant)
+        self._dice.shuffle(shards)
+        await self._rate.take(_personal(tenant, user, address), shards)
 
     async def again(
         self, admission: Admission, holders: Sequence[Item | None], wanted: Wanted

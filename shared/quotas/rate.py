@@ -29,19 +29,28 @@ class Rate:
         self._store = store
         self._now = now
 
-    async def take(self, subjects: Sequence[Subject]) -> None:
-        """Count one request for each of these subjects. Raises `LimitExceeded`.
+    async def take(self, personal: Sequence[Subject], shards: Sequence[Subject]) -> None:
+        """Count one request for each of `personal`, and for one of the tenant's `shards`.
 
-        Where the store does not answer the request passes: it will fail by itself, or cost nothing.
+        Raises `LimitExceeded`. Where the store does not answer the request passes: it will fail by
+        itself, or costs nothing.
         """
-        for subject in subjects:
-            if (limit := subject.limits.polls_per_minute) is not None:
+        try:
+            for subject in personal:
+                await self._take(subject)
+            for place, shard in enumerate(shards, 1):
                 try:
-                    await self._take(subject, limit)
-                except Unavailable:
-                    return
+                    return await self._take(shard)
+                except LimitExceeded:
+                    if place == len(shards):
+                        raise
+        except Unavailable:
+            return None
 
-    async def _take(self, subject: Subject, limit: int) -> None:
+    async def _take(self, subject: Subject) -> None:
+        limit = subject.limits.polls_per_minute
+        if limit is None:
+            return
         place: Item = {"pk": subject.pk, "what": "polls"}
         state = await self._store.get(TENANTS, place) or {}
         for _ in range(TRIES_MAX):

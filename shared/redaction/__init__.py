@@ -1,13 +1,7 @@
 """Redaction: what a tenant does not want to be stored or sent, taken out of a text on its way."""
 
-from shared.redaction.redactor import (
-    HELD_MAX,
-    PolicyViolation,
-    Redactor,
-    Validator,
-    redact,
-)
-from shared.redaction.rules import Mode, Pattern, Rules, Word
+from shared.redaction.redactor import HELD_MAX, Redactor, Validator, redact
+from shared.redaction.rules import Mode, Pattern, PolicyViolation, Rules, Word
 
 __all__ = [
     "HELD_MAX",

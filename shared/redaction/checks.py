@@ -16,28 +16,20 @@ _NOT_DOMAIN = re.compile(
     r"(?i)astype|bmp|bz2|class|conf|conj|copy|cpp|css|csv|dll|exe|flatten|getter|gif|gz|htm"
     r"|html|ico|ini|jar|jpeg|jpg|js|json|jsx|log|mean|min|mjs|mount|path|pdf|png|prototype"
     r"|reshape|rpm|scss|service|setter|shape|slice|socket|sum|svg|swap|tar|tgz"
-    r"|timer|toml|transpose|ts|tsx|ttf|txt|values|war|webp|whl|woff|xml|yaml|yml"
+    r"|timer|toml|transpose|ts|tsx|ttf|txt|utf|values|war|webp|whl|woff|xml|yaml|yml"
 )
 
-#: Issuer prefixes of payment cards as (first, last, lengths): the ranges in use by the networks.
-_ISSUERS = (
-    (4, 4, (13, 16, 19)),  # Visa
-    (51, 55, (16,)),  # Mastercard
-    (2221, 2720, (16,)),
-    (34, 34, (15,)),  # American Express
-    (37, 37, (15,)),
-    (6011, 6011, (16, 17, 18, 19)),  # Discover
-    (644, 659, (16, 17, 18, 19)),
-    (300, 305, (14, 16)),  # Diners Club
-    (309, 309, (14, 16)),
-    (36, 36, (14, 16)),
-    (38, 39, (14, 16)),
-    (3528, 3589, (16, 17, 18, 19)),  # JCB
-    (62, 62, (16, 17, 18, 19)),  # UnionPay
-    (2200, 2204, (16, 17, 18, 19)),  # Mir
-    (6304, 6304, (16, 17, 18, 19)),  # Maestro
-    (6759, 6763, (16, 17, 18, 19)),
-    (5018, 5038, (16, 17, 18, 19)),
+#: Prefixes and lengths of payment cards, as the networks give them out.
+_CARD = re.compile(
+    r"4(?:\d{12}|\d{15}|\d{18})"  # Visa
+    r"|5[1-5]\d{14}|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}"  # Mastercard
+    r"|3[47]\d{13}"  # American Express
+    r"|(?:6011|64[4-9]\d|65\d\d)\d{12,15}"  # Discover
+    r"|3(?:0[0-59]|[689]\d)\d{11}(?:\d\d)?"  # Diners Club
+    r"|35(?:2[89]|[3-8]\d)\d{12,15}"  # JCB
+    r"|62\d{14,17}"  # UnionPay
+    r"|220[0-4]\d{12,15}"  # Mir
+    r"|(?:6304|6759|676[1-3]|50(?:1[89]|2\d|3[0-8]))\d{12,15}"  # Maestro
 )
 
 #: The length of an IBAN by its country: SWIFT's registry, release 101.
@@ -67,7 +59,7 @@ _IBAN_LENGTHS = {
 }
 
 #: The calling codes in use (ITU-T E.164).
-_CALLING_CODE = re.compile(
+_CODE = re.compile(
     r"1|7|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]"
     r"|2(?:1[12368]|[2-4]\d|5[0-8]|6\d|9[01789])|3(?:5\d|7[0-8]|8[0-35-79])|42[013]|50\d|59\d"
     r"|6(?:7[02-9]|8[0-35-9]|9[0-2])|8(?:0[08]|5[02356]|7[08]|8[0-368])|9(?:6[0-8]|7[0-79]|9[2-68])"
@@ -83,6 +75,7 @@ _SECRET_NAME = re.compile(
 )
 _BEARER = re.compile(r"(?i)bearer\s+")
 _PHONE_START = re.compile(r"[(+\d]")
+_DATE = re.compile(r"(?:19|20)\d\d[-./]\d\d?[-./]\d\d?|\d\d?[./]\d\d?[./](?:19|20)\d\d")
 
 
 def whole(text: str) -> Span | None:
@@ -111,12 +104,13 @@ def email(text: str) -> Span | None:
 def card(text: str) -> Span | None:
     """A number of a known issuer and length whose Luhn digit is right; what follows it may be cut.
 
-    The digits are in one group, in groups of one length (the last may differ), or as the networks
-    print them.
+    The digits are in one group, in groups of one length (the last may be shorter), or as the
+    networks print them. What has a fraction is no card.
     """
     for groups, start, end in _prefixes(text):
-        digits = "".join(groups)
-        if 13 <= len(digits) <= 19 and _is_card(digits) and _is_grouped(groups):
+        number = "".join(groups)
+        known = _CARD.fullmatch(number) and _has_luhn_digit(number) and _is_grouped(groups)
+        if known and text[end : end + 1] != ".":
             return start, end
     return None
 
@@ -185,20 +179,29 @@ def bearer(text: str) -> Span | None:
 
 
 def international_phone(text: str) -> Span | None:
-    """A calling code in use and 9 to 15 digits (ITU-T E.164); +1 and +7 have 11, islands fewer."""
+    """A calling code in use and 9 to 15 digits (ITU-T E.164); +1 and +7 have 11, islands fewer.
+
+    Not a sum (`x + 261954000`), a fraction (`+ 6.119404879`), or a number filled up with zeros.
+    """
+    zeros = text.startswith("00")
     found = None
     for groups, _, end in _prefixes(text):
-        number = "".join(groups)
-        if text.startswith("00"):
-            number = number[2:]
-            if len(groups) == 1 and number[:1] == "1":
-                continue  # a number filled up with zeros
+        number = "".join(groups)[2 if zeros else 0 :]
+        if _is_sum(text, groups) or (zeros and len(groups) == 1 and number[:1] == "1"):
+            break
         if number[:1] in ("1", "7") and len(number) == 11:
             return 0, end
         least = 7 if _SHORT_CODE.match(number) else 9
-        if not found and least <= len(number) <= 15 and _CALLING_CODE.match(number):
+        if not found and least <= len(number) <= 15 and _CODE.match(number):
             found = 0, end
     return found
+
+
+def _is_sum(text: str, groups: list[str]) -> bool:
+    dotted = "." in text
+    if text[1].isspace():
+        return len(groups) < 3 or dotted
+    return len(groups) == 2 and dotted and not (text[0] == "+" and _CODE.fullmatch(groups[0]))
 
 
 def american_phone(text: str) -> Span | None:
@@ -210,21 +213,22 @@ def american_phone(text: str) -> Span | None:
 def national_phone(text: str) -> Span | None:
     """A trunk 0 and groups of digits, all apart by one sign but the first.
 
-    Not a date and its time, nor what counts up (`01 02 03 04 05`), nor bytes (`08 00 45 00`).
+    Not a date and its time, nor what counts (`01 02 03 04 05`), nor bytes (`08 00 45 00`).
     """
     groups = _DIGITS.findall(text)
     signs = [sign for sign in _DIGITS.split(text)[1:-1] if sign]
     numbers = [int(group) for group in groups]
-    counts_up = len(groups) > 2 and all(after - before == 1 for before, after in pairwise(numbers))
+    steps = {after - before for before, after in pairwise(numbers)}
+    counts = len(groups) > 2 and (steps == {1} or steps == {-1})
     same = len(set(signs[1:])) <= 1 and (signs[0] == signs[-1] or signs[0] not in (".", ":"))
-    phone = len(digits(text)) > 8 and same and not counts_up and numbers.count(0) < 2
+    phone = len(digits(text)) > 8 and same and not counts and numbers.count(0) < 2
     return (0, len(text)) if phone and all(len(group) > 1 for group in groups) else None
 
 
 def named_phone(text: str) -> Span | None:
     """Seven digits or more after a word like "phone", unless they are a date."""
     start = _PHONE_START.search(text)
-    if start is None or re.match(r"(?:19|20)\d\d[-./]\d\d?[-./]\d\d?", text[start.start() :]):
+    if start is None or _DATE.match(text, start.start()):
         return None
     return start.start(), len(text)
 
@@ -245,15 +249,14 @@ def _prefixes(text: str) -> Iterator[tuple[list[str], int, int]]:
         yield groups[:count], matches[0].start(), matches[count - 1].end()
 
 
-def _is_card(number: str) -> bool:
-    known = any(
-        len(number) in lengths and first <= int(number[: len(str(first))]) <= last
-        for first, last, lengths in _ISSUERS
-    )
-    doubled = (sum(divmod(2 * int(digit), 10)) for digit in number[-2::-2])
-    return known and (sum(int(digit) for digit in number[-1::-2]) + sum(doubled)) % 10 == 0
+def _has_luhn_digit(number: str) -> bool:
+    """The check digit of ISO/IEC 7812: every second digit counts twice, by its own digits."""
+    plain = sum(map(int, number[-1::-2]))
+    return (plain + sum((0, 2, 4, 6, 8, 1, 3, 5, 7, 9)[int(d)] for d in number[-2::-2])) % 10 == 0
 
 
 def _is_grouped(groups: list[str]) -> bool:
-    lengths = [len(group) for group in groups]
-    return len(set(lengths[:-1])) <= 1 or lengths in ([4, 6, 5], [4, 6, 4])
+    *equal, last = [len(group) for group in groups]
+    if not equal or [*equal, last] in ([4, 6, 5], [4, 6, 4]):
+        return True
+    return len(set(equal)) == 1 and equal[0] >= max(last, 3)

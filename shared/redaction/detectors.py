@@ -12,9 +12,6 @@ from dataclasses import dataclass
 from shared.redaction import checks
 from shared.redaction.checks import Check
 
-#: The longest match of a shape, in characters; so much text may be held, and one character more.
-MATCH_MAX = 511
-
 # Parts of shapes, to stand in a class. Models like typographic spaces and hyphens in numbers.
 _SPACE = r" \u00a0\u2007\u2009\u202f"
 _HYPHEN = r"\u2010-\u2015\u2212\-"
@@ -76,11 +73,11 @@ def _compact(text: str) -> str:
 DETECTORS = (
     Detector(
         "private_key",
-        rf"-----?[ ]?BEGIN [0-9A-Z ]{{0,40}}PRIVATE KEY(?: BLOCK)? ?-----?[\S\s]{{0,160}}"
-        rf"(?:[{_ALNUM}+/]{{20}}|-----?[ ]?END )",
+        rf"-----? ?BEGIN [0-9A-Z ]{{0,40}}PRIVATE KEY(?: BLOCK)? ?-----?[\S\s]{{0,160}}"
+        rf"(?:[{_ALNUM}+/]{{20}}|-----? ?END )",
         canonical=str,
-        # Everything up to five dashes (RFC 7468), and the rest of the line that they begin.
-        tail=r"(?:-{0,4}[^-])*(?:-----(?:[ ]?END [0-9A-Z ]{0,60}-----)?)?",
+        # Everything up to the dashes (RFC 7468; SSH has four), and the line that they begin.
+        tail=r"(?:-{0,3}[^-])*(?:-----?(?: ?END [0-9A-Z ]{0,60}-----?)?)?",
     ),
     Detector(
         "jwt",
@@ -89,8 +86,9 @@ DETECTORS = (
         tail=rf"(?:\.?[{_URL64}])*",
     ),
     Detector(
-        "jwt",
-        rf"(?<![{_ALNUM}])eyJ[{_URL64}]{{301}}",
+        "jwt",  # with a header of any length, known by the name of its first parameter
+        rf"(?<![{_ALNUM}])eyJ(?:hbGciOi|0eXAiOi|raWQiOi|lbmMiOi|jdHkiOi|4NW[MQtVu]|qa3Ui|qd2si|lcGsi)"
+        rf"[{_URL64}]{{300}}",
         canonical=str,
         tail=rf"(?:\.?[{_URL64}])*",
     ),
@@ -156,13 +154,13 @@ DETECTORS = (
     ),
     Detector(
         "card",
-        rf"(?<![.{_ALNUM}])\d(?:[{_SPACE}{_HYPHEN}]?\d){{12,18}}(?![{_ALNUM}])",
+        rf"(?<![.{_ALNUM}])\d(?:[{_SPACE}{_HYPHEN}]?\d){{12,18}}(?:\.\d+)?(?![{_ALNUM}])",
         checks.card,
         checks.digits,
     ),
     Detector(
         "card",  # "No.4111…", where a dot alone would be a fraction's
-        rf"(?<![{_ALNUM}])[A-Za-z]{{1,3}}\.\d(?:[{_SPACE}{_HYPHEN}]?\d){{12,18}}(?![{_ALNUM}])",
+        rf"(?<![{_ALNUM}])[A-Za-z]{{1,3}}\.\d(?:[{_SPACE}{_HYPHEN}]?\d){{12,18}}(?:\.\d+)?(?![{_ALNUM}])",
         checks.card,
         checks.digits,
     ),
@@ -197,8 +195,10 @@ DETECTORS = (
     ),
     Detector(
         "phone",
-        rf"(?<![+.{_HYPHEN}{_ALNUM}])(?:1[{_SPACE}.{_HYPHEN}])?(?:\([2-9]\d\d\)[{_SPACE}]?"
-        rf"|[2-9]\d\d[.{_HYPHEN}])[2-9]\d\d[{_SPACE}.{_HYPHEN}]?\d{{4}}(?![{_ALNUM}])",
+        rf"(?<![+.{_HYPHEN}{_ALNUM}])(?:1[{_SPACE}.{_HYPHEN}])?"
+        rf"(?:\([2-9]\d\d\)[{_SPACE}{_HYPHEN}]?[2-9]\d\d[{_SPACE}.{_HYPHEN}]?"
+        rf"|[2-9]\d\d[{_SPACE}{_HYPHEN}][2-9]\d\d[{_HYPHEN}]|[2-9]\d\d\.[2-9]\d\d\.)"
+        rf"\d{{4}}(?![{_ALNUM}])",
         checks.american_phone,
         checks.digits,
     ),

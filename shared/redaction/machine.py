@@ -6,8 +6,9 @@ look into a dict; to make a state costs at most a visit of each node. There is n
 no pattern and no text can make it slow.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum, auto
+from functools import partial
 from typing import NamedTuple
 
 from shared.redaction.patterns import (
@@ -24,7 +25,7 @@ from shared.redaction.patterns import (
 
 #: What is read after the last character of a text, and stands before its first.
 END = ""
-#: The states and transitions kept by one machine: some 10 MB. Beyond it they are made anew.
+#: What one machine keeps, in transitions and nodes of states: some 10 MB. Then it begins anew.
 KEPT_MAX = 50_000
 #: The nodes of one machine.
 NODES_MAX = 100_000
@@ -86,7 +87,7 @@ class State(dict[str, "State"]):
         if state is None:
             state = self._by_mask[mask] = self._machine.step(self, mask)
         self[char] = state
-        self._machine.made()
+        self._machine.keep()
         return state
 
 
@@ -99,7 +100,7 @@ class _Starts(dict[str, State]):
 
     def __missing__(self, before: str) -> State:
         state = self[before] = self._machine.start(before)
-        self._machine.made()
+        self._machine.keep()
         return state
 
 
@@ -197,9 +198,9 @@ class Machine:
             nodes = taken
         return total
 
-    def made(self) -> None:
+    def keep(self, size: int = 1) -> None:
         """Count what is kept, and begin anew where that is too much."""
-        self._kept += 1
+        self._kept += size
         if self._kept > KEPT_MAX:
             self._forget()
 
@@ -213,6 +214,7 @@ class Machine:
         key = (nodes, before, ended)
         state = self._states.get(key)
         if state is None:
+            self.keep(len(nodes))
             state = self._states[key] = State(self, nodes, before, ended)
         return state
 
@@ -237,16 +239,20 @@ class Machine:
                 return self._repeat(node, then)
 
     def _repeat(self, node: Repeat, then: int) -> int:
+        part: Callable[[int], int] = partial(self._compile, node.part)
+        if isinstance(node.part, Chars):
+            # Most nodes are of this kind: their class is looked up once.
+            part = partial(self._emit, _Op.TAKE, self._class(node.part))
         end = then
         if node.most is None:
             loop = self._emit(_Op.GO, 0)
-            self._program[loop] = (_Op.GO, 0, (self._compile(node.part, loop), end))
+            self._program[loop] = (_Op.GO, 0, (part(loop), end))
             then = loop
         else:
             for _ in range(node.most - node.least):
-                then = self._emit(_Op.GO, 0, self._compile(node.part, then), end)
+                then = self._emit(_Op.GO, 0, part(then), end)
         for _ in range(node.least):
-            then = self._compile(node.part, then)
+            then = part(then)
         return then
 
     def _emit(self, op: _Op, what: int, *targets: int) -> int:

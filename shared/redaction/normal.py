@@ -19,6 +19,8 @@ _REMOVED = (
 _INVISIBLE = r"\u034f\u061c\u200c-\u200f\ufe00-\ufe0f\U000e0000-\U000e007f\U000e0100-\U000e01ef"
 #: A run of invisible characters that is longer is removed wherever it follows visible ASCII.
 _RUN_MAX = 16
+#: The most that is held back, in characters: such a run, and half of a pair or of a line's end.
+HELD_MAX = _RUN_MAX + 2
 
 _ANYTHING = re.compile(rf"[{_REMOVED}{_INVISIBLE}\ud800-\udfff]")
 _LINE_END = re.compile(r"\r\n?")
@@ -32,13 +34,17 @@ _OPEN_RUN = re.compile(rf"(?<=[!-~])[{_INVISIBLE}]+\Z")
 class Normaliser:
     """One stream's text, normalised; for every split the outcome is that of the whole text.
 
-    Holds at most 18 characters, of which no one is visible.
+    What it holds back nobody could see.
     """
 
     def __init__(self) -> None:
         self._half = ""  # a first half of a pair, or of a line's end
         self._last = ""  # the last character given out
         self._run = ""  # invisible characters after it
+
+    @property
+    def held(self) -> int:
+        return len(self._half) + len(self._run)
 
     def feed(self, delta: str) -> str:
         if not self._half and not self._run and not _ANYTHING.search(delta):

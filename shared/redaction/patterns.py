@@ -276,24 +276,27 @@ class _Parser:
 
     def _class(self) -> Chars:
         negated = self._take("^")
-        chars = Chars(negated=negated, fold=self._fold)
+        members: set[str] = set()
+        ranges: list[tuple[str, str]] = []
+        kinds: list[Callable[[str], bool]] = []
         first = True
         while first or not self._take("]"):
-            chars = self._item(chars)
             first = False
-        return chars
+            low = self._class_char()
+            if not isinstance(low, str):
+                kinds.append(low)
+            elif self._peek() != "-" or self._pattern[self._at + 1 : self._at + 2] in ("]", ""):
+                members.add(low)
+            else:
+                ranges.append((low, self._range_end(low)))
+        return Chars(frozenset(members), tuple(ranges), tuple(kinds), negated, self._fold)
 
-    def _item(self, chars: Chars) -> Chars:
-        low = self._class_char()
-        if not isinstance(low, str):
-            return replace(chars, kinds=(*chars.kinds, low))
-        if self._peek() != "-" or self._pattern[self._at + 1 : self._at + 2] in ("]", ""):
-            return replace(chars, members=chars.members | {low})
+    def _range_end(self, low: str) -> str:
         self._next()
         high = self._class_char()
         if not isinstance(high, str) or high < low:
             raise PatternError("has a range in a class that is out of order")
-        return replace(chars, ranges=(*chars.ranges, (low, high)))
+        return high
 
     def _class_char(self) -> str | Callable[[str], bool]:
         if self._peek() == "":

@@ -8,10 +8,9 @@ from typing import Any, Self
 
 from shared import fields
 from shared.errors import InvalidRequest
-from shared.redaction.detectors import NAMES
-from shared.redaction.machine import Machine, TooLarge
-from shared.redaction.patterns import PatternError, parse, width
 
+#: The longest match, in characters; so much text may be held, and one character more.
+MATCH_MAX = 511
 WORDS_MAX = 500
 WORD_CHARS_MAX = 64
 PATTERNS_MAX = 32
@@ -19,7 +18,7 @@ PATTERN_CHARS_MAX = 512
 #: The longest text that a tenant's pattern may fit, in characters.
 PATTERN_WIDTH_MAX = 256
 #: What all patterns of a tenant may cost: nodes visited for one character, on the worst text.
-PATTERNS_WORK_MAX = 20_000
+PATTERNS_WORK_MAX = 10_000
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
@@ -34,6 +33,15 @@ class Mode(StrEnum):
 
 
 _MODES = tuple(Mode)
+
+
+class PolicyViolation(Exception):
+    """The text must end here. `rule` names why; `text` may still be let through."""
+
+    def __init__(self, rule: str, text: str = "") -> None:
+        super().__init__(rule)
+        self.rule = rule
+        self.text = text
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +83,8 @@ class Rules:
         """
         fields.known(document, ("detectors", "words", "patterns", "prompts"), path)
         detectors = fields.mapping(document.get("detectors", {}), f"{path}.detectors")
-        fields.known(detectors, NAMES, f"{path}.detectors")
+        names = _detected() if detectors else ()
+        fields.known(detectors, names, f"{path}.detectors")
         words = fields.items(document.get("words", []), f"{path}.words", least=0, most=WORDS_MAX)
         patterns = fields.items(
             document.get("patterns", []), f"{path}.patterns", least=0, most=PATTERNS_MAX
@@ -83,7 +92,7 @@ class Rules:
         rules = cls(
             detectors={
                 name: _mode(detectors[name], f"{path}.detectors.{name}")
-                for name in NAMES
+                for name in names
                 if name in detectors
             },
             words=tuple(_word(word, f"{path}.words[{i}]") for i, word in enumerate(words)),
@@ -110,6 +119,13 @@ class Rules:
         }
 
 
+def _detected() -> tuple[str, ...]:
+    """What can be detected; imported only where it is asked for."""
+    from shared.redaction.detectors import NAMES
+
+    return NAMES
+
+
 def _word(value: Any, path: str) -> Word:
     given = fields.mapping(value, path)
     fields.known(given, ("word", "mode", "name"), path)
@@ -121,6 +137,8 @@ def _word(value: Any, path: str) -> Word:
 
 
 def _pattern(value: Any, path: str) -> Pattern:
+    from shared.redaction.patterns import PatternError, parse, width
+
     given = fields.mapping(value, path)
     fields.known(given, ("pattern", "mode", "name"), path)
     pattern = fields.text(given.get("pattern"), f"{path}.pattern", most=PATTERN_CHARS_MAX)
@@ -142,6 +160,9 @@ def _pattern(value: Any, path: str) -> Pattern:
 
 def _check_work(patterns: tuple[Pattern, ...], path: str) -> None:
     """Refuse the pattern at which all become too much work together."""
+    from shared.redaction.machine import Machine, TooLarge
+    from shared.redaction.patterns import parse
+
     total = 0
     for number, pattern in enumerate(patterns):
         try:
@@ -164,7 +185,7 @@ def _mode(value: Any, path: str) -> Mode:
 
 def _name(value: Any, path: str) -> str:
     name = fields.text(value, path, most=32)
-    if not _NAME.fullmatch(name) or name in NAMES:
+    if not _NAME.fullmatch(name) or name in _detected():
         raise InvalidRequest(
             f"`{path}` must be lower-case letters, digits and `_`, and not a detector's name.",
             field=path,

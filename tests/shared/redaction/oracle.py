@@ -1,4 +1,4 @@
-"""What is to come of a whole text, worked out slowly by `re`: the definition in `redactor.py`.
+"""What is to come of a whole text, worked out slowly by `re`: the definition in `scanner.py`.
 
 It shares the shapes' patterns and checks with the redactor, and nothing else.
 """
@@ -11,7 +11,8 @@ from functools import cache
 
 from shared.redaction import Mode, PolicyViolation, Redactor, Rules
 from shared.redaction.checks import Check, whole
-from shared.redaction.detectors import DETECTORS, MATCH_MAX
+from shared.redaction.detectors import DETECTORS
+from shared.redaction.rules import MATCH_MAX
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def outcome(parts: Iterable[str], rules: Rules) -> tuple[str, Counter[str], str 
         out += redactor.finish()
     except PolicyViolation as violation:
         out, closed = out + violation.text, violation.rule
-    return re.sub(r"\[(\w+):[0-9a-f]{8}\]", r"[\1:]", out), redactor.counts, closed
+    return re.sub(r"\[(\w+):[0-9a-f]{8}\]", r"[\1:]", out), Counter(redactor.counts), closed
 
 
 def _stand_in(shape: _Shape) -> str:
@@ -96,7 +97,11 @@ def _shapes(rules: Rules) -> tuple[_Shape, ...]:
 
 
 def _whole(word: str) -> str:
-    return r"(?i:(?<![0-9A-Za-z\u00c0-\u024f])" + word.replace(" ", r"\s{1,4}") + r"(?![0-9A-Za-z\u00c0-\u024f]))"
+    return (
+        r"(?i:(?<![0-9A-Za-z\u00c0-\u024f])"
+        + word.replace(" ", r"\s{1,4}")
+        + r"(?![0-9A-Za-z\u00c0-\u024f]))"
+    )
 
 
 def _values(text: str, at: int, shapes: tuple[_Shape, ...]) -> list[_Value]:

@@ -99,8 +99,7 @@ class Compute:
         self._allow_clients(function)
         self._allow_summaries(function)
         self._allow_erasure(function)
-        audit = self._tables["audit"].table_arn
-        _allow(function, ["dynamodb:Query"], [audit, f"{audit}/index/by_day"])
+        _allow(function, ["dynamodb:Query"], [f"{self._tables['audit'].table_arn}/index/by_day"])
         _allow(function, ["lambda:InvokeFunction"], [produce.function_arn])
         self._open_url("ApiUrl", function, lambda_.InvokeMode.BUFFERED)
         return function
@@ -190,7 +189,8 @@ class Compute:
         actions = ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
         _allow(function, actions, [self._tables["tenants"].table_arn])
         # Never more: what is in the audit stays as it is.
-        _allow(function, ["dynamodb:PutItem"], [self._tables["audit"].table_arn])
+        actions = ["dynamodb:PutItem", "dynamodb:Query"]
+        _allow(function, actions, [self._tables["audit"].table_arn])
 
     def _allow_clients(self, function: lambda_.Function) -> None:
         """Find who trusts an issuer, and which tenants allow an origin."""
@@ -208,7 +208,6 @@ class Compute:
         streams = self._tables["streams"].table_arn
         _allow(function, ["dynamodb:GetItem"], [streams])
         _allow(function, ["dynamodb:Query"], [f"{streams}/index/by_user"])
-        _allow(function, ["dynamodb:Query"], [self._tables["audit"].table_arn])
 
     def _allow_erasure(self, function: lambda_.Function) -> None:
         """Overwrite records, which needs no permission to delete any."""

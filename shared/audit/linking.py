@@ -82,6 +82,15 @@ def link(entry: Entry, head: Head | None) -> Entry:
     )
 
 
+def aside(entry: Entry, side: int) -> Entry:
+    """The entry as the first of one of the 256 side chains of its chain."""
+    return link(replace(entry, chain=side_of(entry.chain, f"{side:02x}")), None)
+
+
+def side_of(chain: Chain, side: str) -> Chain:
+    return Chain(chain.tenant, f"{chain.name}-{side}")
+
+
 def writes(entry: Entry) -> tuple[Put, Put | Update]:
     """What writes an entry: it, and its chain's head. One transaction holds both."""
     head = Head.of(entry)

@@ -23,7 +23,7 @@ GATHER_S = 60.0
 #: Kinds that are counted at once. Beyond, a tenant's users are counted together.
 KINDS_MAX = 256
 #: Who is refused should not wait long for a table that does not answer.
-TRIES = 2
+PATIENCE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ class Refusals:
             retention_days=held.retention_days,
         )
         try:
-            await self._audit.append(entry, tries=TRIES)
+            await self._audit.append(entry, patience_s=PATIENCE_S)
         except Unavailable:
             logger.warning("refusals are not in the audit yet", extra={"count": count})
             if kind in self._held:

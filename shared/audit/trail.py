@@ -1,47 +1,32 @@
 """Appends entries to the audit, and reads them."""
 
 import asyncio
-import base64
+import itertools
 import random
-import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from shared import fields
-from shared.audit import Actor, Chain, Entry, Event, Head, day_pk, head_of, heads_pk, position
-from shared.audit.linking import RETENTION_DAYS, Details, again, draft, link, writes
+from shared.audit import Actor, Chain, Entry, Event, Head, head_of, heads_pk
+from shared.audit.linking import RETENTION_DAYS, Details, again, aside, draft, link, writes
+from shared.audit.pages import DAY_MS, Page, by_day, of_chains
 from shared.audit.verify import Fault, verify
-from shared.errors import InvalidRequest, Unavailable
-from shared.records import DAY_S
+from shared.errors import Unavailable
+from shared.records import Item
 from shared.schema import AUDIT, TENANTS
 from shared.table import Conflict, Query, Store, Write
 
-#: How often an entry is offered, and the longest pause between two tries: in a race with a hundred
-#: others for one chain, the last one waits for about ten seconds.
-TRIES_MAX = 14
-PAUSE_MAX_S = 2.0
-#: How many days one page looks through; one that comes to no end says where the next begins.
-PAGE_DAYS_MAX = 31
+#: For how long an entry is offered again; of a thousand at once, the last one takes 8 s.
+PATIENCE_S = 10.0
+#: Who loses so often to others goes to a side chain.
+CROWD = 2
 PAGE_MAX = 1000
 #: The last moment that a page may be asked for, in ms: the year 5138.
 MOMENT_MAX = 10**14 - 1
 #: No entry is older: retention is ten years at most.
 KEPT_DAYS_MAX = 3660
-
-_BY_DAY = AUDIT.indexes[0]
-_DAY_MS = DAY_S * 1000
-_MOMENT = re.compile(r"\d{15}(#[0-9a-f]{16}#)?")
-_NUMBER = re.compile(r"\d{1,15}")
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Some entries, and the `after` of the next page, where there may be more."""
-
-    entries: tuple[Entry, ...]
-    next: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,36 +77,49 @@ class Audit:
         )
 
     async def append(
-        self, entry: Entry, also: Sequence[Write] = (), *, tries: int = TRIES_MAX
+        self, entry: Entry, also: Sequence[Write] = (), *, patience_s: float = PATIENCE_S
     ) -> Conflict | None:
         """Write an entry at the end of its chain, together with `also`; None when written.
 
         Else the conflict tells what stood in the way of `also`, and nothing was written. Losing to
         other entries, or a reply, costs another try and never writes twice; but after `Unavailable`
-        nobody knows, and another call may.
+        nobody knows, and another call may. In a crowd the entry goes to a side chain.
         """
-        entry = link(entry, await self.head(entry.chain))
-        for attempt in range(tries):
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + patience_s
+        entry, losses = link(entry, await self.head(entry.chain)), 0
+        for attempt in itertools.count():
             if attempt:
-                pause_s = min(PAUSE_MAX_S, 0.05 * 2**attempt)
-                await asyncio.sleep(random.uniform(0, pause_s))  # noqa: S311
+                if loop.time() > deadline:
+                    break
+                await asyncio.sleep(random.uniform(0, 0.05 * 2 ** min(attempt, 5)))  # noqa: S311
             try:
-                # The same entry offered twice is one.
-                conflict = await self._store.transact([*writes(entry), *also], entry.hash[:36])
+                slot, head, *others = await self._offer(entry, also)
             except Unavailable:
-                if attempt == tries - 1:
-                    raise
                 continue
-            if conflict is None:
-                return None
-            slot, head, *others = conflict.holders
             offer = again(entry, slot, head)
             if offer is None:
                 return None
             if any(holder is not None for holder in others):
                 return Conflict(tuple(others))
-            entry = offer
-        raise Unavailable("Too many write to one chain of the audit just now.")
+            losses += offer != entry
+            # Another entry holds the slot, so no earlier try can still succeed: it may move.
+            entry = aside(entry, random.randrange(256)) if losses == CROWD else offer  # noqa: S311
+        raise Unavailable("The audit cannot be written just now.")
+
+    async def _offer(self, entry: Entry, also: Sequence[Write]) -> tuple[Item | None, ...]:
+        """Offer an entry once; what stood in the way, or the entry itself where it was written."""
+        try:
+            # The same entry offered twice is one.
+            conflict = await self._store.transact([*writes(entry), *also], entry.hash[:36])
+        except Unavailable:
+            # In a crowd the table only says that it is busy. Reading tells what became of the slot.
+            query = Query(AUDIT, entry.chain.pk, 1, start=entry.n, consistent=True)
+            held = (await self._store.query(query)).items
+            if not held:
+                raise
+            return held[0], await self._store.get(TENANTS, entry.chain.head_key)
+        return conflict.holders if conflict else (entry.to_item(), None)
 
     async def head(self, chain: Chain) -> Head | None:
         return head_of(await self._store.get(TENANTS, chain.head_key))
@@ -138,50 +136,39 @@ class Audit:
     ) -> Page:
         """A tenant's entries, or those of one chain, from `start_ms` until before `end_ms`.
 
-        Oldest first; of a chain in its order. `after` is the `next` of the page before. A page may
-        be short, or empty, and still not be the last. By time, an entry may take a second to
-        appear, so who fetches what is new should end a minute ago. Raises `InvalidRequest`.
+        Oldest first; of a chain in its order, and then those of its side chains. `after` is the
+        `next` of the page before. A page may be short, or empty, and still not be the last. By
+        time, an entry may take a second to appear, so who fetches what is new should end a minute
+        ago. Raises `InvalidRequest`.
         """
         for name, moment in (("start", start_ms), ("end", end_ms)):
             fields.whole(moment, name, least=0, most=MOMENT_MAX)
         if chain is not None:
-            first = int(_position(after, _NUMBER, "0"))
-            return await self._page_of(Chain(tenant, chain), first, limit, (start_ms, end_ms))
+            family = await self.family(Chain(tenant, chain))
+            page = await of_chains(self._store, family, after, limit)
+            within = tuple(e for e in page.entries if start_ms <= e.at < end_ms)
+            return Page(within, page.next)
         # Where there can be nothing, no day is looked through.
         now_ms = int(self._now() * 1000)
-        start = position(max(start_ms, now_ms - KEPT_DAYS_MAX * _DAY_MS))
-        first = max(_position(after, _MOMENT, start), start)
-        return await self._page_by_day(tenant, first, limit, min(end_ms, now_ms + _DAY_MS))
+        start_ms = max(start_ms, now_ms - KEPT_DAYS_MAX * DAY_MS)
+        end_ms = min(end_ms, now_ms + DAY_MS)
+        return await by_day(self._store, tenant, start_ms, end_ms, after, limit)
 
-    async def _page_of(self, chain: Chain, n: int, limit: int, span: tuple[int, int]) -> Page:
-        found = await self._store.query(Query(AUDIT, chain.pk, limit, start=n, consistent=True))
-        entries = tuple(map(Entry.from_item, found.items))
-        after = _cursor(str(entries[-1].n + 1)) if found.more and entries else None
-        return Page(tuple(e for e in entries if span[0] <= e.at < span[1]), after)
-
-    async def _page_by_day(self, tenant: str, first: str, limit: int, end_ms: int) -> Page:
-        end = position(end_ms)
-        entries: list[Entry] = []
-        for _ in range(PAGE_DAYS_MAX):
-            if first >= end:
-                return Page(tuple(entries), None)
-            day = day_pk(tenant, _moment(first))
-            left = limit - len(entries)
-            found = await self._store.query(Query(AUDIT, day, left, start=first, index=_BY_DAY))
-            entries += [Entry.from_item(item) for item in found.items if str(item["id"]) < end]
-            if found.items and (found.more or len(found.items) == left):
-                # Ids have one length, so this comes right after the last one.
-                first = f"{found.items[-1]['id']}#"
-                break
-            first = position((_moment(first) // _DAY_MS + 1) * _DAY_MS)
-        return Page(tuple(entries), _cursor(first) if first < end else None)
+    async def family(self, chain: Chain) -> list[Chain]:
+        """A chain and its side chains."""
+        pk, prefix = heads_pk(chain.tenant), f"{chain.name}-"
+        found = await self._store.query(
+            Query(TENANTS, pk, PAGE_MAX, prefix=prefix, consistent=True)
+        )
+        return [chain, *(Chain(chain.tenant, str(item["what"])) for item in found.items)]
 
     async def read(self, chain: Chain) -> tuple[list[Entry], Head | None]:
-        """All of a chain, with its head: what an export holds, and what `verify` needs."""
+        """All entries of one chain, and its head: what `verify` needs."""
         entries = await self._all(chain, 0)
         head = await self.head(chain)
         # The head was read later, so it may name what was appended meanwhile, but nothing beyond.
-        newer = await self._all(chain, entries[-1].n + 1 if entries else 0) if head else []
+        n = entries[-1].n + 1 if entries else 0
+        newer = await self._all(chain, n) if head and head.n >= n else []
         return entries + [entry for entry in newer if head and entry.n <= head.n], head
 
     async def _all(self, chain: Chain, n: int) -> list[Entry]:
@@ -232,25 +219,3 @@ class Audit:
                 yield entry.chain.name
             if (after := page.next) is None:
                 return
-
-
-def _moment(position: str) -> int:
-    """The ms of an id, or of the beginning of one."""
-    return int(position[:15])
-
-
-def _cursor(position: str) -> str:
-    return base64.urlsafe_b64encode(position.encode()).decode().rstrip("=")
-
-
-def _position(cursor: str | None, form: re.Pattern[str], first: str) -> str:
-    """What a cursor of ours holds; `first` where there is none. Raises `InvalidRequest`."""
-    if cursor is None:
-        return first
-    try:
-        raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        if form.fullmatch(raw.decode("ascii")):
-            return raw.decode("ascii")
-    except ValueError:
-        pass
-    raise InvalidRequest("`page` must be what the page before named as the next.", field="page")

@@ -162,6 +162,7 @@ LOGS = {
     ("dynamodb:PutItem", "TenantsTable"),
     ("dynamodb:UpdateItem", "TenantsTable"),
     ("dynamodb:PutItem", "AuditTable"),
+    ("dynamodb:Query", "AuditTable"),
 }
 SUMMARIES = {
     ("dynamodb:GetItem", "StreamsTable"),
@@ -171,7 +172,6 @@ SUMMARIES = {
 EXPORTS = {
     ("dynamodb:GetItem", "StreamsTable"),
     ("dynamodb:Query", "StreamsTable/index/by_user"),
-    ("dynamodb:Query", "AuditTable"),
 }
 ERASURE = {("dynamodb:BatchWriteItem", "StreamsTable"), ("dynamodb:DeleteItem", "TenantsTable")}
 CLIENTS = {("dynamodb:Query", "TenantsTable")}
@@ -203,7 +203,7 @@ FAILURES = {
     [
         ("Stream", CLIENTS | MODELS | EXPORTS),
         ("Produce", MODELS | FAILURES),
-        ("Api", CLIENTS | SUMMARIES | ERASURE | API | {("dynamodb:Query", "AuditTable")}),
+        ("Api", CLIENTS | SUMMARIES | ERASURE | API),
         ("Sweep", CLIENTS | SUMMARIES | ERASURE),
     ],
 )

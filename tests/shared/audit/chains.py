@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from shared.audit import Actor, Chain, Entry, Event, Head
 from shared.audit.linking import Details, draft, link
+from shared.audit.trail import Audit, Verdict
 
 CHAIN = Chain("tenant", "0" * 32)
 ACTOR = Actor("ann", "key:3f9a1c2e", "203.0.113.0/24")
@@ -19,13 +20,18 @@ DETAILS = st.dictionaries(st.sampled_from(["from", "to", "usage.input_tokens"]),
 
 
 def drafted(
-    number: int, *, chain: Chain = CHAIN, details: Details | None = None, days: int = 400
+    number: int,
+    *,
+    chain: Chain = CHAIN,
+    actor: Actor = ACTOR,
+    details: Details | None = None,
+    days: int = 400,
 ) -> Entry:
     """An entry like no other of another number; the clocks of their writers disagree."""
     return draft(
         chain,
         list(Event)[number % len(Event)],
-        ACTOR,
+        actor,
         at_ms=T0_MS + number * 7919 % 10_000,
         nonce=f"{number:016x}",
         details=details,
@@ -43,6 +49,16 @@ def linked(entries: Sequence[Entry]) -> list[Entry]:
 
 def chain_of(count: int, chain: Chain = CHAIN) -> list[Entry]:
     return linked([drafted(number, chain=chain) for number in range(count)])
+
+
+async def everything(audit: Audit, chain: Chain) -> list[Entry]:
+    """All entries of a chain and of its side chains, which must be as they were written."""
+    entries: list[Entry] = []
+    for each in await audit.family(chain):
+        found, _ = await audit.read(each)
+        assert await audit.verify(each) == Verdict(len(found), None)
+        entries += found
+    return entries
 
 
 @st.composite

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from shared.audit import Chain, Entry, Head
+from shared.audit import Actor, Chain, Entry, Head
 from shared.audit.verify import Fault, Wrong, verify
 from shared.records import Item
-from tests.shared.audit.chains import CHAIN, DETAILS, NOW, chain_of, chains
+from tests.shared.audit.chains import CHAIN, DETAILS, NOW, chain_of, chains, drafted
 
 STRANGERS = [Chain(CHAIN.tenant, "1" * 32), Chain("stranger", CHAIN.name)]
 
@@ -211,6 +211,22 @@ def test_a_change_behind_expired_entries(entries: list[Entry]) -> None:
     now = entries[-2].expires_at
     fault = check([entries[0], forged], entries, now)
     assert fault == Fault(CHAIN, forged.n, Wrong.CHANGED, forged.id)
+
+
+def test_a_number_that_was_changed_to_one_that_is_past() -> None:
+    entries = chain_of(5)
+    found = [*entries]
+    found[3] = replace(entries[3], n=1)
+    assert check(found, entries) == Fault(CHAIN, 3, Wrong.CHANGED, entries[3].id)
+
+
+@pytest.mark.parametrize("name", ["user", "credential", "address"])
+def test_an_actor_without_a_member_is_a_change_though_it_says_the_same(name: str) -> None:
+    entry = drafted(0, actor=Actor())
+    document = entry.to_document()
+    del document["actor"][name]
+    fault = check([Entry.from_document(document)], [entry])
+    assert fault == Fault(CHAIN, 0, Wrong.CHANGED, entry.id)
 
 
 def test_a_fault_is_told_in_a_sentence() -> None:

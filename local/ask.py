@@ -23,7 +23,7 @@ CANCEL_S = 5.0
 RETRY_DELAY_MAX_S = 5.0
 CANCELLED_BY_USER = 130
 
-_LOCATION = re.compile(r"/v1/streams/([0-9a-v]{24})/events")
+_LOCATION = re.compile(r"/v1/streams/([0-9a-v]{32})/events")
 
 Note = Callable[[str], None]
 

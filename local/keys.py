@@ -1,29 +1,82 @@
-"""`sluice key add`: a key for a tenant, in a local database or in a deployed stack."""
+"""`sluice key`: what a tenant's programs show with each request."""
 
-import asyncio
-import os
-import secrets
+import sys
+import time
+from argparse import Namespace
 from dataclasses import replace
-from pathlib import Path
 
-import boto3
-from botocore.exceptions import BotoCoreError, ClientError
-
-from functions.wiring import dynamodb
-from local import database
-from local.dynoxide import InUse
 from local.errors import Failed
-from shared.errors import Unavailable
-from shared.settings import Settings
-from shared.table import Store
-from shared.tenants import KEY_CHARS_MAX, Tenants, is_tenant
+from local.lookup import known
+from local.moments import shown as moment
+from local.terminal import Cell, note, show_json, show_table
+from local.where import Place, run
+from shared.administration import Administration
+from shared.errors import NotFound
+from shared.identity.keys import DEFAULT_SCOPES, KEY_CHARS_MAX, Key, Keys, id_of, new_key
+from shared.tenants import is_tenant
 
 #: A key is stored after one round of SHA-256 only, so it must not be one that can be guessed.
 KEY_CHARS_MIN = 16
 
 
-def new_key() -> str:
-    return f"sk_{secrets.token_urlsafe(32)}"
+def add(options: Namespace) -> int:
+    key = options.key or new_key()[0]
+    check(options.tenant, key)
+    about = Key(
+        tenant=options.tenant,
+        id=id_of(key),
+        scopes=options.scope or DEFAULT_SCOPES,
+        user=options.user,
+        label=options.label,
+        created_at=int(time.time()),
+        valid_until=options.expires // 1000 if options.expires else None,
+    )
+
+    async def work(place: Place) -> int:
+        administration = Administration(place.store)
+        if held := await Keys(place.store).find(key):
+            _compare(held, about)
+        else:
+            try:
+                await administration.add_key(key, about)
+            except NotFound:
+                await administration.add_tenant(about.tenant, {})
+                note(f"There was no tenant {about.tenant}: it is made with the defaults.")
+                await administration.add_key(key, about)
+        _tell(about)
+        print(key)
+        return 0
+
+    return run(options, work, make=True)
+
+
+def listed(options: Namespace) -> int:
+    async def work(place: Place) -> int:
+        tenant = await known(place, options.tenant)
+        keys = await Keys(place.store).of(tenant.name)
+        if options.json:
+            show_json({"keys": [_encode(key) for key in keys]})
+        elif keys:
+            columns = ("id", "label", "scopes", "user", "made", "expires", "state")
+            show_table(columns, [_row(key) for key in keys])
+        else:
+            print(f"The tenant {tenant.name} has no key: `sluice key add {tenant.name}` makes one.")
+        return 0
+
+    return run(options, work)
+
+
+def revoke(options: Namespace) -> int:
+    # As the audit names it, too.
+    key_id = options.id.removeprefix("key:")
+
+    async def work(place: Place) -> int:
+        tenant = await known(place, options.tenant)
+        await Administration(place.store).revoke_key(tenant.name, key_id)
+        print(f"The key {key_id} of the tenant {tenant.name} is revoked: everywhere within 30 s.")
+        return 0
+
+    return run(options, work)
 
 
 def check(tenant: str, key: str) -> None:
@@ -39,49 +92,63 @@ def check(tenant: str, key: str) -> None:
         )
 
 
-def add_locally(tenant: str, key: str, settings: Settings, db: Path) -> None:
-    """Add a key to the database of the settings, else to that of `sluice dev`, running or not."""
-    own = not settings.dynamodb_endpoint
-    try:
-        with database.endpoint(settings, db) as endpoint:
-            found = replace(settings, dynamodb_endpoint=endpoint)
-            _add(database.connect(found, own=own), tenant, key)
-    except InUse as used:
-        if not used.endpoint:
-            raise
-        running = replace(settings, dynamodb_endpoint=used.endpoint)
-        _add(database.connect(running, own=True), tenant, key)
+def is_good(key: Key) -> bool:
+    return _state(key) == "active"
 
 
-def add_to_stack(
-    tenant: str, key: str, stack: str, *, profile: str | None, region: str | None
-) -> None:
-    """Add a key to a deployed stack, found by the outputs that its deployment left."""
-    try:
-        # boto3 itself does not look at AWS_REGION, which the deployment does.
-        region = region or os.environ.get("AWS_REGION")
-        session = boto3.Session(profile_name=profile, region_name=region)
-        found = session.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
-        names = {o["OutputKey"]: o["OutputValue"] for o in found.get("Outputs", [])}
-        if profile:
-            # The store makes its client by botocore's defaults, of which this is one.
-            os.environ["AWS_PROFILE"] = profile
-        settings = Settings(
-            streams_table=names["StreamsTableName"],
-            tenants_table=names["TenantsTableName"],
-            region=session.region_name,
-        )
-        _add(dynamodb(settings), tenant, key)
-    except KeyError as error:
-        raise Failed(f"the stack {stack} has no output {error}: is it a Sluice stack?") from error
-    except (BotoCoreError, ClientError) as error:
-        raise Failed(f"AWS does not tell of the stack {stack}: {error}") from error
-
-
-def _add(store: Store, tenant: str, key: str) -> None:
-    try:
-        added = asyncio.run(Tenants(store).add_key(tenant, key))
-    except Unavailable as error:
-        raise Failed(error.detail) from error
-    if not added:
+def _compare(held: Key, about: Key) -> None:
+    """Giving a key twice is well, where it is the same."""
+    if held.tenant != about.tenant:
         raise Failed("this key is another tenant's already")
+    if not is_good(held):
+        raise Failed(f"this key is {_state(held)}: take another one")
+    if replace(held, created_at=about.created_at) != about:
+        raise Failed("the tenant has this key already, but with another scope, user, end or label")
+
+
+def _tell(about: Key) -> None:
+    """All but the key itself, which stands alone on standard output."""
+    parts = [f"id {about.id}", f"scopes {_scopes(about)}"]
+    if about.user is not None:
+        parts.append(f"user {about.user}")
+    if about.valid_until is not None:
+        parts.append(f"until {moment(about.valid_until * 1000)}")
+    print(
+        f"A key of the tenant {about.tenant} ({'; '.join(parts)}); it is not shown again:",
+        file=sys.stderr,
+    )
+
+
+def _row(key: Key) -> tuple[Cell, ...]:
+    expires = moment(key.valid_until * 1000) if key.valid_until else "never"
+    made = moment(key.created_at * 1000) if key.created_at else None
+    return (key.id, key.label, _scopes(key), key.user, made, expires, _state(key))
+
+
+def _encode(key: Key) -> dict[str, object]:
+    """A key as JSON shows it; times are in ms since 1970."""
+
+    def ms(seconds: int | None) -> int | None:
+        return seconds * 1000 if seconds else None
+
+    return {
+        "id": key.id,
+        "label": key.label,
+        "scopes": sorted(key.scopes),
+        "user": key.user,
+        "created_at": ms(key.created_at),
+        "expires_at": ms(key.valid_until),
+        "revoked_at": ms(key.revoked_at),
+        "state": _state(key),
+    }
+
+
+def _scopes(key: Key) -> str:
+    return ", ".join(sorted(key.scopes))
+
+
+def _state(key: Key) -> str:
+    if key.revoked_at is not None:
+        return "revoked"
+    over = key.valid_until is not None and key.valid_until <= time.time()
+    return "expired" if over else "active"

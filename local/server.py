@@ -4,8 +4,9 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from types import FrameType
 
 import uvicorn
@@ -14,9 +15,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from functions import api, stream
 from functions.produce import produce
+from functions.sweep import sweep
 from functions.wiring import Services
 from local.errors import Failed
+from shared.administration import Administration
 from shared.dialects import native
+from shared.errors import InvalidRequest, Unavailable
+from shared.identity import jwks
 from shared.live import Channel, Live
 from shared.logger import logger
 from shared.records import StreamKey
@@ -26,6 +31,8 @@ from shared.table import Store
 HOST = "127.0.0.1"
 #: The tenant of a local run, and its key.
 DEMO = "demo"
+#: How often what is half done is finished.
+SWEEP_S = 20.0
 #: How long requests may go on once we are told to stop.
 GRACE_S = 2
 
@@ -59,11 +66,15 @@ async def _run(
 ) -> None:
     producers = Producers()
     try:
-        services = replace(Services.on(store, settings), live=producers)
+        # An issuer of tokens may run on this machine, as all else does.
+        fetch = partial(jwks.fetch, loopback=True)
+        services = replace(Services.on(store, settings, fetch=fetch), live=producers)
     except ValueError as error:
         raise Failed(f"a setting is wrong: {error}") from error
-    if not await services.tenants.add_key(DEMO, DEMO):
-        raise Failed(f"the key `{DEMO}` is another tenant's in this database")
+    try:
+        await Administration(store).ensure(DEMO, DEMO)
+    except InvalidRequest as error:
+        raise Failed(f"the key `{DEMO}` is another tenant's in this database") from error
 
     async def launch(key: StreamKey) -> None:
         producers.track(asyncio.create_task(produce(services, key)))
@@ -80,7 +91,19 @@ async def _run(
         timeout_graceful_shutdown=GRACE_S,
     )
     ready()
-    await _Server(config, producers).serve([listener])
+    sweeping = asyncio.create_task(_sweep(services))
+    try:
+        await _Server(config, producers).serve([listener])
+    finally:
+        sweeping.cancel()
+
+
+async def _sweep(services: Services) -> None:
+    """What the schedule does on AWS."""
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        with suppress(Unavailable):
+            await sweep(services, deadline=asyncio.get_running_loop().time() + SWEEP_S)
 
 
 def one_port(streaming: ASGIApp, answering: ASGIApp) -> ASGIApp:
@@ -93,7 +116,7 @@ def one_port(streaming: ASGIApp, answering: ASGIApp) -> ASGIApp:
 
 
 def streams(scope: Scope) -> bool:
-    if str(scope["path"]).endswith("/events"):
+    if str(scope["path"]).endswith(("/events", "/export")):
         return True
     starts = scope["method"] == "POST" and scope["path"] == "/v1/streams"
     return starts and not native.prefers_async(Headers(scope=scope))

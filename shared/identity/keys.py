@@ -16,7 +16,7 @@ from typing import Self
 from shared.identity import READ, STREAM, Identity
 from shared.records import Item
 from shared.schema import TENANTS
-from shared.table import Put, Query, Store, Update, Write
+from shared.table import Delete, Put, Query, Store, Update, Write
 
 #: For how long a key that was found, or not found, is not looked up again: a revoked one must end
 #: everywhere within 30 s, and one that was tried too early should not stay refused.
@@ -146,6 +146,14 @@ class Keys:
         change: Item = {"revoked_at": at}
         places = (own, _listed(tenant, key_id))
         return [Update(TENANTS, place, change) for place in places]
+
+    async def removing(self, tenant: str, key_id: str) -> list[Write]:
+        """The writes that leave nothing of a key; the one it is listed by goes last."""
+        listed = await self._store.get(TENANTS, _listed(tenant, key_id))
+        if listed is None:
+            return []
+        own: Item = {"pk": _partition(str(listed["hash"])), "what": "key"}
+        return [Delete(TENANTS, own), Delete(TENANTS, _listed(tenant, key_id))]
 
     async def _cached(self, place: Item) -> Key | None:
         name = f"{place['pk']} {place['what']}"

@@ -38,8 +38,8 @@ from shared.quotas.counters import (
 from shared.quotas.rate import Rate
 from shared.records import DAY_S, Item
 from shared.schema import TENANTS
-from shared.table import Store, Write
-from shared.tenants import Limits, Tenant
+from shared.table import Delete, Store, Write
+from shared.tenants import SHARDS_MAX, Limits, Tenant
 
 __all__ = [
     "OUTPUT_TOKENS_DEFAULT",
@@ -219,6 +219,14 @@ def _shards(tenant: Tenant) -> list[Subject]:
     return [
         Subject("tenant", f"quota#{tenant.name}##{n}", _share(limits, n, count), limits)
         for n in range(count)
+    ]
+
+
+def removing(tenant: str) -> list[Write]:
+    """The writes that forget a tenant's own counters; those of users and addresses expire."""
+    places = (f"quota#{tenant}##{shard}" for shard in range(SHARDS_MAX))
+    return [
+        Delete(TENANTS, {"pk": pk, "what": what}) for pk in places for what in ("counters", "polls")
     ]
 
 

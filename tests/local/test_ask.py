@@ -21,7 +21,7 @@ from shared.errors import (
 )
 from shared.records import Kind, Record
 
-STREAM = "0123456789abcdefghijklmn"
+STREAM = "0123456789abcdefghijklmn01234567"
 BODY = {"model": "demo", "messages": [{"role": "user", "content": "?"}]}
 TEXTS = ("Grüße ", "aus\n", "Zürich\r\n", "🌊", "\u2028\u0085 end")
 COMPLETED: dict[str, Any] = {

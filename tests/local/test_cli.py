@@ -1,17 +1,23 @@
 """The command line: what it takes, and one line for what it does not."""
 
+import argparse
+import importlib
 import io
 import json
 import re
-from collections.abc import Sequence
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from local import ask, cli, keys, server
+from local import ask, cli, commands, server
 from local.errors import Failed
+
+ROOT = Path(__file__).parents[2]
 
 
 def run(*arguments: str) -> int:
@@ -25,7 +31,57 @@ def run(*arguments: str) -> int:
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--help") == 0
     said = capsys.readouterr().out
-    assert all(f"    {command} " in said for command in ("dev", "ask", "key"))
+    assert all(
+        f"    {command} " in said for command in ("dev", "ask", "tenant", "key", "usage", "audit")
+    )
+
+
+def leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """The parsers of the commands that do something."""
+    groups = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    for group in groups:
+        for below in group.choices.values():
+            yield from leaves(below)
+    if not groups:
+        yield parser
+
+
+def test_every_command_leads_to_what_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+
+    class Module:
+        def __init__(self, name: str) -> None:
+            self.real = importlib.import_module(name)
+
+        def __getattr__(self, name: str) -> Any:
+            assert callable(getattr(self.real, name))
+            called.append(f"{self.real.__name__}.{name}")
+            return lambda _: 0
+
+    monkeypatch.setattr(commands, "import_module", Module)
+    parsers = list(leaves(cli._parser()))
+    for parser in parsers:
+        command = parser.get_default("command")
+        if command not in (cli._dev, cli._ask):
+            command(argparse.Namespace())
+    assert len(called) == len(set(called)) == len(parsers) - 2 == 13
+
+
+def test_every_command_says_where_and_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for parser in leaves(cli._parser()):
+        help_ = parser.format_help()
+        if parser.get_default("command") not in (cli._dev, cli._ask):
+            assert "--stack NAME" in help_, parser.prog
+        assert "None" not in help_
+
+
+def test_an_answer_does_not_wait_for_what_only_operators_need() -> None:
+    code = "import local.cli, local.ask, sys; print('\\n'.join(sys.modules))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout.split()
+    for heavy in ("boto3", "botocore", "starlette", "uvicorn", "asyncio.base_events"):
+        assert heavy not in loaded, heavy
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -38,6 +94,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ([], "COMMAND"),
         (["key"], "COMMAND"),
+        (["audit"], "COMMAND"),
         (["dev", "--port", "65536"], "a port is a number from 0 to 65535"),
         (["dev", "--port", "-1"], "--port"),
         (["dev", "--ephemeral", "--db", "x"], "not allowed with"),
@@ -135,21 +192,6 @@ def test_ask_sends_what_it_was_told(
     assert capsys.readouterr().err == ""
     assert run("ask", "aloud") == 0
     assert capsys.readouterr().err == "a note\n"
-
-
-def test_a_new_key_is_printed_once_and_alone(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    added: list[Any] = []
-    monkeypatch.setattr(keys, "add_locally", lambda *given: added.append(given))
-    assert run("key", "add", "acme", "--db", "some.db") == 0
-    said = capsys.readouterr()
-    assert re.fullmatch(r"sk_[\w-]{43}\n", said.out)
-    assert "acme" in said.err
-    [(tenant, key, _, db)] = added
-    assert (tenant, key, db) == ("acme", said.out.strip(), Path("some.db"))
-    assert run("key", "add", "acme") == 0
-    assert capsys.readouterr().out.strip() != key
 
 
 def test_the_body_of_the_printed_command_is_valid() -> None:

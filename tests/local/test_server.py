@@ -10,7 +10,7 @@ from local.errors import Failed
 from local.server import Producers, listening, one_port, streams, with_request_lines
 from shared.records import StreamKey
 
-KEY = StreamKey("demo", "0123456789abcdefghijklmn")
+KEY = StreamKey("demo", "0123456789abcdefghijklmn01234567")
 
 
 def scope(method: str, path: str, **headers: str) -> Scope:

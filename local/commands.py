@@ -1,0 +1,159 @@
+"""The operator's commands, as they are typed. What each does is imported when it is asked for."""
+
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from local import moments, options
+from local.document import Assignment
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+    Commands = _SubParsersAction[ArgumentParser]
+
+_SCOPES = ("stream", "read", "admin")
+
+
+def add(commands: "Commands") -> None:
+    """Add `tenant`, `key`, `usage` and `audit` to the commands of `sluice`."""
+    where, json = _where(), _json()
+    _add_tenant(_group(commands, "tenant", "who may use Sluice, and how much"), where, json)
+    _add_key(_group(commands, "key", "what a tenant's programs show"), where, json)
+    usage = commands.add_parser(
+        "usage", help="what tenants have used, and what is left", parents=[where, json]
+    )
+    usage.add_argument("tenant", nargs="?", help="all where none is named")
+    usage.set_defaults(command=_lazily("usage", "usage"))
+    _add_audit(
+        _group(commands, "audit", "who did what, and whether that still stands"), where, json
+    )
+
+
+def _add_tenant(tenant: "Commands", where: ArgumentParser, json: ArgumentParser) -> None:
+    for name, does, about in (
+        ("add", "add", "make a tenant, with the defaults where nothing else is said"),
+        ("set", "change", "change settings: models+=demo limits.tokens_per_day=none"),
+    ):
+        parser = tenant.add_parser(name, help=about, parents=[where, json])
+        parser.add_argument("tenant")
+        parser.add_argument(
+            "assignments",
+            nargs="*",
+            type=Assignment.parse,
+            metavar="NAME=VALUE",
+            default=[],
+            help="by the names of `tenant show`; of lists also NAME+=VALUE and NAME-=VALUE; "
+            "`none` is no value",
+        )
+        parser.add_argument(
+            "--file", metavar="FILE", help="a whole document in JSON; - reads standard input"
+        )
+        parser.set_defaults(command=_lazily("tenants", does), parser=parser)
+    parser = tenant.add_parser("show", help="all settings of a tenant", parents=[where, json])
+    parser.add_argument("tenant")
+    parser.set_defaults(command=_lazily("tenants", "show"))
+    parser = tenant.add_parser("list", help="all tenants", parents=[where, json])
+    parser.set_defaults(command=_lazily("tenants", "listed"))
+    parser = tenant.add_parser("suspend", help="stop everything of a tenant", parents=[where])
+    parser.add_argument("tenant")
+    parser.add_argument("--resume", action="store_true", help="let it go on instead")
+    parser.set_defaults(command=_lazily("tenants", "suspend"))
+    parser = tenant.add_parser("remove", help="erase a tenant but for its audit", parents=[where])
+    parser.add_argument("tenant")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.set_defaults(command=_lazily("tenants", "remove"))
+
+
+def _add_key(key: "Commands", where: ArgumentParser, json: ArgumentParser) -> None:
+    parser = key.add_parser(
+        "add", help="make a key for a tenant and print it, this once", parents=[where]
+    )
+    parser.add_argument("tenant", help="made with the defaults where there is none of that name")
+    parser.add_argument(
+        "--scope", type=_scopes, metavar="S,S", help=f"of {','.join(_SCOPES)}; default stream,read"
+    )
+    parser.add_argument("--user", help="a user of the tenant: the key sees their streams only")
+    parser.add_argument(
+        "--expires", type=moments.future, metavar="WHEN", help="30d, 2027-01-31; default never"
+    )
+    parser.add_argument("--label", default="", metavar="TEXT", help="what it is for")
+    parser.add_argument("--key", help="this one instead of a random one")
+    parser.set_defaults(command=_lazily("keys", "add"))
+    parser = key.add_parser("list", help="a tenant's keys", parents=[where, json])
+    parser.add_argument("tenant")
+    parser.set_defaults(command=_lazily("keys", "listed"))
+    parser = key.add_parser("revoke", help="end a key", parents=[where])
+    parser.add_argument("tenant")
+    parser.add_argument("id", help="as `key list` shows it")
+    parser.set_defaults(command=_lazily("keys", "revoke"))
+
+
+def _add_audit(audit: "Commands", where: ArgumentParser, json: ArgumentParser) -> None:
+    since = ArgumentParser(add_help=False)
+    since.add_argument(
+        "--since", type=moments.past, metavar="WHEN", help="24h, 2027-01-31, 2027-01-31T10:30"
+    )
+    parser = audit.add_parser("show", help="entries, oldest first", parents=[where, since, json])
+    parser.add_argument("tenant")
+    parser.add_argument("--stream", metavar="ID", help="of this stream only")
+    parser.add_argument("--until", type=moments.past, metavar="WHEN")
+    parser.add_argument("--limit", type=_limit, default=100, metavar="N", help="default 100")
+    parser.set_defaults(command=_lazily("audit", "show"))
+    parser = audit.add_parser(
+        "verify", help="find what was changed, removed or reordered", parents=[where, since, json]
+    )
+    parser.add_argument("tenant", nargs="?")
+    parser.add_argument("--stream", metavar="ID", help="of this stream only")
+    parser.add_argument("--file", metavar="FILE", help="what `audit export` wrote; - reads it")
+    parser.set_defaults(command=_lazily("verification", "run"), parser=parser)
+    parser = audit.add_parser(
+        "export", help="write the audit as JSON lines", parents=[where, since]
+    )
+    parser.add_argument("tenant")
+    parser.add_argument("--output", type=options.file, metavar="FILE")
+    parser.set_defaults(command=_lazily("audit", "export"))
+
+
+def _where() -> ArgumentParser:
+    """Options that say where: see `local.where`."""
+    parser = ArgumentParser(add_help=False)
+    group = parser.add_argument_group("where").add_mutually_exclusive_group()
+    group.add_argument("--stack", metavar="NAME", help="a deployed stack, not the local run")
+    group.add_argument("--db", type=options.file, metavar="FILE", help="of the local run")
+    parser.add_argument("--profile", help="AWS profile, with --stack")
+    parser.add_argument("--region", help="AWS region, with --stack")
+    return parser
+
+
+def _json() -> ArgumentParser:
+    parser = ArgumentParser(add_help=False)
+    parser.add_argument("--json", action="store_true", help="one JSON document, for programs")
+    return parser
+
+
+def _group(commands: "Commands", name: str, about: str) -> "Commands":
+    return commands.add_parser(name, help=about).add_subparsers(required=True, metavar="COMMAND")
+
+
+def _lazily(module: str, name: str) -> Callable[[Namespace], int]:
+    def command(options: Namespace) -> int:
+        code: int = getattr(import_module(f"local.{module}"), name)(options)
+        return code
+
+    return command
+
+
+def _scopes(text: str) -> frozenset[str]:
+    scopes = frozenset(scope.strip() for scope in text.split(","))
+    if scopes <= set(_SCOPES):
+        return scopes
+    raise ArgumentTypeError(f"scopes are some of {','.join(_SCOPES)}")
+
+
+def _limit(text: str) -> int:
+    number = options.positive(text)
+    if number <= 10_000:
+        return number
+    raise ArgumentTypeError("10,000 is the most; `audit export` writes all")

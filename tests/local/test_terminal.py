@@ -1,0 +1,117 @@
+"""Tables, notes and progress, on a terminal and elsewhere."""
+
+import sys
+
+import pytest
+
+from local.terminal import Progress, bar, counted, note, plain, show_json, show_table
+
+ESCAPE = "\x1b"
+
+
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both outputs are a terminal's; for the test itself, as each phase has outputs of its own."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for stream in (sys.stdout, sys.stderr):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+
+
+def test_columns_are_in_line_and_numbers_on_the_right(capsys: pytest.CaptureFixture[str]) -> None:
+    show_table(("name", "tokens"), [("a", 1_234_567), ("long one", None), ("水門", 0)])
+    assert capsys.readouterr().out.splitlines() == [
+        "name         tokens",
+        "a         1,234,567",
+        "long one          –",
+        "水門              0",
+    ]
+
+
+def test_a_table_without_rows_has_its_titles(capsys: pytest.CaptureFixture[str]) -> None:
+    show_table(("name", "tokens"), [])
+    assert capsys.readouterr().out == "name  tokens\n"
+
+
+def test_no_cell_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    show_table(("user",), [(f"{ESCAPE}[2Jann\n\u202eevil\ud800",)])
+    [_, shown] = capsys.readouterr().out.splitlines()
+    assert shown == r"\x1b[2Jann\n\u202eevil\ud800"
+    assert plain("grüße 水") == "grüße 水"
+
+
+def test_styles_are_for_terminals(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on_a_terminal(monkeypatch)
+    show_table(("name",), [("a",)])
+    note("beside")
+    said = capsys.readouterr()
+    assert said.out == "\x1b[1mname\x1b[0m\na\n"
+    assert said.err == "\x1b[2mbeside\x1b[0m\n"
+
+
+def test_no_colour_where_none_is_wanted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on_a_terminal(monkeypatch)
+    monkeypatch.setenv("NO_COLOR", "1")
+    show_table(("name",), [("a",)])
+    note("beside")
+    assert ESCAPE not in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "shown"),
+    [
+        (0, 100, "░░░░░░░░░░   0%"),
+        (1, 10_000, "█░░░░░░░░░   0%"),
+        (61, 100, "██████░░░░  61%"),
+        (100, 100, "██████████ 100%"),
+        (150, 100, "██████████ 100%"),
+        (0, 0, "██████████ 100%"),
+    ],
+)
+def test_a_bar(part: int, whole: int, shown: str) -> None:
+    assert bar(part, whole) == shown
+
+
+def test_json_is_one_document_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    show_json({"name": "Grüße"})
+    assert capsys.readouterr().out == '{\n  "name": "Grüße"\n}\n'
+
+
+def test_counted() -> None:
+    assert counted(1, "key") == "1 key"
+    assert counted(1200, "entry", "entries") == "1,200 entries"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.s = 100.0
+
+    def __call__(self) -> float:
+        return self.s
+
+
+def test_progress_on_a_terminal_is_one_line_that_goes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on_a_terminal(monkeypatch)
+    monkeypatch.setenv("COLUMNS", "12")
+    clock = Clock()
+    with Progress(clock=clock) as progress:
+        progress("one")
+        progress("too soon")
+        clock.s += 1
+        progress("far too long to show")
+    assert capsys.readouterr().err == (
+        "\r\x1b[2K\x1b[2mone\x1b[0m\r\x1b[2K\x1b[2mfar too lon\x1b[0m\r\x1b[2K"
+    )
+
+
+def test_progress_elsewhere_is_a_line_every_few_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    with Progress(clock=clock) as progress:
+        for number in range(12):
+            progress(f"at {number}")
+            clock.s += 1
+    assert capsys.readouterr().err == "at 5\nat 10\n"

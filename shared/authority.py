@@ -70,8 +70,13 @@ class Authority:
 
     async def ended(self, identity: Identity) -> str | None:
         """Why what was shown once is no longer good: `expired`, `revoked`, `suspended`; or None."""
-        if identity.expires_at is not None and identity.expires_at <= self._now():
+        if self.expires_within(identity, 0):
             return "expired"
+        reason = await self._withdrawn(identity)
+        # To look it up has taken its time.
+        return "expired" if self.expires_within(identity, 0) else reason
+
+    async def _withdrawn(self, identity: Identity) -> str | None:
         tenant = await self.tenants.get(identity.tenant)
         if tenant is None or tenant.suspended:
             return "suspended"

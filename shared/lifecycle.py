@@ -159,20 +159,27 @@ class Lifecycle:
         `wish` makes the control that should follow a record, or None where there is nothing more to
         wish for. Returns the control, else the record that made it needless.
         """
-        newest = await self.log.tail(key)
         by = self.log.new_writer()
+        head = await self._audit.head(Chain.of(key))
         for _ in range(CONTROL_TRIES_MAX):
+            # A producer's write is faster than a transaction: who only went on from the record that
+            # was faster would stay behind for ever.
+            newest = await self.log.tail(key)
             record = wish(newest)
             if record is None:
                 return newest
-            newest = await self.append(key, replace(record, by=by), event, who)
-            if newest.by == by:
-                return newest
+            holder = await self._append(key, replace(record, by=by), event, who, head)
+            if holder.by == by:
+                return holder
         raise Unavailable("The stream moves too fast to be steered just now.")
 
     async def append(self, key: StreamKey, record: Record, event: Event, who: Actor) -> Record:
         """As `Log.append`, together with an entry of the stream's audit."""
-        head = await self._audit.head(Chain.of(key))
+        return await self._append(key, record, event, who, await self._audit.head(Chain.of(key)))
+
+    async def _append(
+        self, key: StreamKey, record: Record, event: Event, who: Actor, head: Head | None
+    ) -> Record:
         entry = self._draft(key, record, event, who, head)
         for _ in range(AUDIT_TRIES_MAX):
             conflict = await self.log.append_with(key, record, writes(entry))

@@ -16,7 +16,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from shared.errors import InvalidRequest, NotFound, Unavailable
@@ -42,6 +42,8 @@ HEARTBEAT_S = 5.0
 #: How long a producer waits, paused, for a grant.
 PAUSE_S = 60.0
 PAGE_RECORDS_MAX = 1000
+#: How many pages of a list are passed over of which nothing is shown: what comes then has expired.
+LOOKS_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +134,14 @@ class Log:
     async def append_with(
         self, key: StreamKey, record: Record, also: Sequence[Write]
     ) -> Conflict | None:
-        """As `append`, with `also`, all or nothing: the conflict's first holder has the slot."""
-        return await self._transact([_put(key, record), *also])
+        """As `append`, with `also`, all or nothing: the conflict's first holder has the slot.
+
+        Raises `NotFound` where the stream was erased: a control must not go on behind its end.
+        """
+        conflict = await self._transact([_put(key, record), *also])
+        if conflict and _is_erased(conflict.holders[0] or {}):
+            raise unknown_stream(key.stream)
+        return conflict
 
     async def close(
         self, key: StreamKey, closed: Record, *, also: Sequence[Write] = ()
@@ -189,6 +197,9 @@ class Log:
             records = _contiguous(items[1:], after + 1)
             # Nothing after the offset can be true, but never before the first record.
             if records or (len(items) == 1 and after != SUMMARY_SEQ):
+                if found.more:
+                    # An erasure begins at the end of a stream, which this page does not show.
+                    await self.tail(key)
                 anchor = None if after == SUMMARY_SEQ else Record.from_item(items[0])
                 return Page(anchor, records, found.more)
         if after == SUMMARY_SEQ:
@@ -235,17 +246,22 @@ class Log:
     ) -> tuple[list[Summary], bool]:
         """A tenant's streams, or a user's, newest first, from before the stream `before`, and
         whether there are more: also a page of fewer than `limit` may not be the last. Those whose
-        retention is over are left out, unless `everything` is asked for.
+        retention is over, or that are being erased, are left out, unless `everything` is asked for.
         """
         by_tenant, by_user = STREAMS.indexes
         index, partition = by_tenant, tenant
         if user is not None:
             index, partition = by_user, owner(tenant, user)
-        found = await self._store.query(
-            Query(STREAMS, partition, limit, start=before, index=index, newest_first=True)
-        )
-        summaries = [Summary.from_item(item) for item in found.items]
-        return [s for s in summaries if everything or not self._expired(s, tenant)], found.more
+        look = Query(STREAMS, partition, limit, start=before, index=index, newest_first=True)
+        for _ in range(LOOKS_MAX):
+            found = await self._store.query(look)
+            shown = [item for item in found.items if everything or self._is_shown(item, tenant)]
+            if shown or not (found.more and found.items):
+                more = found.more or len(shown) > limit
+                return [Summary.from_item(item) for item in shown[:limit]], more
+            # A page of which nothing is shown would look like the end.
+            look = replace(look, start=str(found.items[-1]["stream"]), limit=PAGE_RECORDS_MAX)
+        return [], False
 
     def is_dead(self, newest: Record) -> bool:
         """Whether the producer of an open stream with this newest record has died."""
@@ -256,8 +272,9 @@ class Log:
         """Whether its retention is over: the table removes it some time after."""
         return key.expires_at * 1000 <= self.now_ms()
 
-    def _expired(self, summary: Summary, tenant: str) -> bool:
-        return self.is_expired(StreamKey(tenant, summary.stream))
+    def _is_shown(self, summary: Item, tenant: str) -> bool:
+        key = StreamKey(tenant, str(summary["stream"]))
+        return not (_is_erased(summary) or self.is_expired(key))
 
 
 def owner(tenant: str, user: str) -> str:

@@ -32,19 +32,20 @@ class Permit:
     def renew(self, body: Mapping[str, Any]) -> None:
         """Go on by another credential."""
         self._identity = authority.from_body(self._tenant, body)
+        self._known: str | None = None
         self._noticed = False
 
     async def ended(self) -> str | None:
         """Why the stream may not go on; None where it may. Raises `Unavailable`."""
         now = asyncio.get_running_loop().time()
         try:
-            reason = await self._authority.ended(self._identity)
+            self._known = await self._authority.ended(self._identity)
         except Unavailable:
             if now - self._asked_at > STALE_S:
                 raise
-            return None
+            return "expired" if self._authority.expires_within(self._identity, 0) else self._known
         self._asked_at = now
-        return reason
+        return self._known
 
     def notice_due(self) -> bool:
         """Whether its clients are to be told that it expires soon: once for each credential."""

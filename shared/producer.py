@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from enum import Enum, auto
 from typing import Any
 
-from shared.audit import Actor, Event
+from shared.audit import Event
 from shared.authority import Authority
 from shared.errors import (
     CredentialEnded,
@@ -137,8 +137,6 @@ class Producer:
         self._reader: asyncio.Task[None] | None = None
         self._finish: Finish | None = None
         self._end: _End | None = None
-        #: Whether the stream was paused for longer than its model can be kept waiting.
-        self._paused_out = False
         #: Set when the text held, or the end, has changed; and when the text held has become less.
         self._changed = asyncio.Event()
         self._drained = asyncio.Event()
@@ -231,17 +229,25 @@ class Producer:
         """Append what the model says, until there is no more to append."""
         while True:
             await self._something_due()
-            if not self._paused_out:
+            if not self._over:
                 await self._permitted()
-            if self._end is _End.CANCELLED or (self._end and not self._held):
+            if self._over:
                 return
+            began = asyncio.get_running_loop().time()
             text, self._held = self._held[:CHUNK_CHARS_MAX], self._held[CHUNK_CHARS_MAX:]
             self._drained.set()
-            if text:
-                self._pacer.wrote(asyncio.get_running_loop().time())
-                await self._append(Kind.TEXT, text)
+            holder = await self._offer(self._record(Kind.TEXT if text else Kind.HEARTBEAT, text))
+            if holder.by == self._by:
+                self.written_chars += len(text)
+                self._pacer.wrote(began)
             else:
-                await self._append(Kind.HEARTBEAT)
+                # A control was faster: whether there may be more text is to be asked again.
+                self._held = text + self._held
+
+    @property
+    def _over(self) -> bool:
+        """Whether there is nothing left to write but the end."""
+        return self._end is _End.CANCELLED or (self._end is not None and not self._held)
 
     async def _something_due(self) -> None:
         """Return when there is a chunk or a heartbeat to write, or the end has come."""
@@ -264,18 +270,14 @@ class Producer:
     async def _permitted(self) -> None:
         """Return when the next record may be written: after a pause, where that was needed."""
         reason = await self._permit.ended()
-        if reason is None:
-            if self._permit.notice_due():
-                await self._append(Kind.EXPIRING, body={"expires_at": self._permit.expires_at})
-            return
-        actor = who(self._work.opened)
-        paused = self._record(Kind.PAUSE, body={"reason": reason})
+        if reason is None and self._permit.notice_due():
+            await self._append(Kind.EXPIRING, body={"expires_at": self._permit.expires_at})
+            reason = await self._permit.ended()
         while reason and self._end is not _End.CANCELLED:
-            holder = await self._offer(paused, event=Event.PAUSED, actor=actor)
+            holder = await self._offer(self._record(Kind.PAUSE, body={"reason": reason}))
             if holder.by == self._by:
                 await self._wait_for_grant(reason)
                 return
-            paused = self._record(Kind.PAUSE, body={"reason": reason})
             reason = await self._permit.ended()
 
     async def _wait_for_grant(self, reason: str) -> None:
@@ -287,13 +289,17 @@ class Producer:
             with suppress(Unavailable):
                 for record in (await self._log.read(self.key, self._seq - 1)).records:
                     self._accept(record)
-            if await self._permit.ended() is None:
-                self._last_write = loop.time()
-                return
-        self._paused_out = True
-        self._halt(_End.FAILED, CredentialEnded(reason))
-        # What is held was never sent, and nobody may have it.
-        self._held = ""
+                if await self._permit.ended() is None:
+                    self._last_write = loop.time()
+                    return
+        self._withhold(CredentialEnded(reason))
+
+    def _withhold(self, error: SluiceError) -> None:
+        """End the stream without what is held: it was never sent, and nobody may have it."""
+        self._halt(_End.FAILED, error)
+        if self._held and self._end is not _End.CANCELLED:
+            # Also an answer that has come to its end has failed where that cannot be sent.
+            self._held, self._end, self.error = "", _End.FAILED, error
 
     def _stop(self, end: _End, error: SluiceError | None = None) -> None:
         # What came first stands; but a cancel is in the log, before whatever else would be.
@@ -319,15 +325,11 @@ class Producer:
         if self._reader:
             self._reader.cancel()
 
-    async def _append(
-        self, kind: Kind, text: str = "", body: Mapping[str, Any] | None = None
-    ) -> None:
+    async def _append(self, kind: Kind, body: Mapping[str, Any] | None = None) -> None:
         """Write one record into the next free slot; nothing when the stream turns out cancelled."""
         holder = None
         while not (holder and holder.by == self._by) and self._end is not _End.CANCELLED:
-            holder = await self._offer(self._record(kind, text=text, body=body))
-        if holder and holder.by == self._by:
-            self.written_chars += len(text)
+            holder = await self._offer(self._record(kind, body=body))
 
     async def _close(self) -> None:
         holder = None
@@ -364,7 +366,7 @@ class Producer:
         return estimate(self._work.ask, self._said_chars)
 
     def _record(
-        self, kind: Kind, *, text: str = "", body: Mapping[str, Any] | None = None
+        self, kind: Kind, text: str = "", *, body: Mapping[str, Any] | None = None
     ) -> Record:
         return Record(
             seq=self._seq,
@@ -376,16 +378,14 @@ class Producer:
             body=body or {},
         )
 
-    async def _offer(
-        self, record: Record, *, event: Event | None = None, actor: Actor | None = None
-    ) -> Record:
+    async def _offer(self, record: Record) -> Record:
         """Offer one record for its slot until it is known who holds it, and take that in."""
         loop = asyncio.get_running_loop()
         give_up = min(loop.time() + STORE_BUDGET_S, self._ends_at + DEADLINE_MARGIN_S)
         self._offered, self._last_write = record, loop.time()
         for attempt in itertools.count():
             try:
-                holder = await self._write(record, event, actor)
+                holder = await self._write(record)
                 break
             except Unavailable:
                 if loop.time() >= give_up:
@@ -395,11 +395,12 @@ class Producer:
         self._accept(holder)
         return holder
 
-    async def _write(self, record: Record, event: Event | None, actor: Actor | None) -> Record:
+    async def _write(self, record: Record) -> Record:
         if record.closes:
             return await self._lifecycle.close(self.key, self._work.opened, record)
-        if event and actor:
-            return await self._lifecycle.append(self.key, record, event, actor)
+        if record.kind == Kind.PAUSE:
+            actor = who(self._work.opened)
+            return await self._lifecycle.append(self.key, record, Event.PAUSED, actor)
         return await self._log.append(self.key, record)
 
     def _accept(self, record: Record) -> None:
@@ -431,5 +432,7 @@ class Producer:
                     else:
                         self._held = offered.text + self._held
                 self._halt(_End.FAILED, Interrupted())
+                if reason := await self._permit.ended():
+                    self._withhold(CredentialEnded(reason))
                 await self._write_text()
                 await self._close()

@@ -154,7 +154,7 @@ class Starting:
         parent = StreamKey(caller.tenant.name, start.parent or "")
         if self._log.is_expired(parent) or not may_see(caller.identity, parent):
             raise unknown_stream(parent.stream)
-        _opening(await self._with_parent(parent, start))
+        _opening(_redacted(caller.tenant, await self._with_parent(parent, start)))
         await cancel(self._lifecycle, parent, caller)
         return await self._with_parent(parent, start)
 

@@ -183,15 +183,14 @@ def _models(name: str, value: Any, most: int = MODELS_MAX) -> tuple[str, ...]:
 
 def _fallbacks(name: str, value: Any) -> dict[str, tuple[str, ...]]:
     document = check.mapping(value, name)
-    check.items(list(document), name, least=0, most=MODELS_MAX)
+    for model in check.items(list(document), name, least=0, most=MODELS_MAX):
+        check.text(model, name, most=200)
     return {m: _models(f"{name}.{m}", others, FALLBACKS_MAX) for m, others in document.items()}
 
 
 def _origins(name: str, value: Any) -> tuple[str, ...]:
     listed = check.items(value, name, least=0, most=ORIGINS_MAX)
-    return tuple(
-        parse_origin(check.text(o, f"{name}[{i}]", most=300)) for i, o in enumerate(listed)
-    )
+    return tuple(parse_origin(origin, f"{name}[{i}]") for i, origin in enumerate(listed))
 
 
 def _issuers(name: str, value: Any) -> tuple[Issuer, ...]:

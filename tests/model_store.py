@@ -1,6 +1,7 @@
 """Our own model of the store: what `shared.table.Store` promises, in memory, and nothing more."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from shared.records import Item, Value
@@ -16,8 +17,13 @@ class ModelStore:
     def __init__(self) -> None:
         self.items: dict[Key, Item] = {}
         self.writes = 0
-        self.reads = 0
+        #: How often each table was read, by its name.
+        self.reads_of: Counter[str] = Counter()
         self._done: dict[str, str] = {}
+
+    @property
+    def reads(self) -> int:
+        return self.reads_of.total()
 
     async def write(self, write: Write) -> Item | None:
         await self._arrive()
@@ -88,13 +94,13 @@ class ModelStore:
         )
 
     def get_now(self, table: Table, key: Item) -> Item | None:
-        self.reads += 1
+        self.reads_of[table.name] += 1
         held = self.items.get(key_of(table, key))
         return dict(held) if held else None
 
     def query_now(self, items: Mapping[Key, Item], query: Query) -> Found:
         """A query on `items`, which are those of now or of some moment before."""
-        self.reads += 1
+        self.reads_of[query.table.name] += 1
         shape = query.index or query.table
         sort = shape.sort.name
         found = [

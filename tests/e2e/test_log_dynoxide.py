@@ -5,27 +5,33 @@ processes on a real database.
 import asyncio
 import multiprocessing
 import os
+import random
 import re
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from itertools import cycle
 from multiprocessing.context import SpawnProcess as Process
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
 import pytest
 
-from shared.errors import Unavailable
-from shared.live import Live
+from functions.wiring import Services
+from shared.administration import Administration
+from shared.audit import Chain
+from shared.authority import Caller
+from shared.errors import LimitExceeded, Unavailable
+from shared.identity.keys import Key
 from shared.log import Log, closing
-from shared.models import Ask, Message
-from shared.models.demo import Demo
+from shared.models import Message
 from shared.pacing import Pacing
-from shared.producer import Producer
 from shared.records import FinishReason, Item, Kind, Record, Status, StreamKey
 from shared.schema import STREAMS, TENANTS
-from shared.starting import cancel
+from shared.settings import Settings
+from shared.starting import Start, Started, cancel
 from shared.table import Conflict, Delete, DynamoDB, Put, Query, Store, Update, Write
 from tests.e2e import dynoxide
 from tests.model_store import ModelStore
@@ -273,22 +279,72 @@ async def test_a_closing_whose_replies_are_lost_is_asked_again_with_its_token(
     proxy.lose = 4
     with pytest.raises(Unavailable):
         await log.close(key, closed)
-    assert await log.close(key, closed) == closed
+    # The database remembers the token, and says that it has done it.
+    assert await log.close(key, closed) is None
     asked = [*proxy.lost, *proxy.passed]
     tokens = {t for r in asked for t in re.findall(rb'"ClientRequestToken": ?"(.*?)"', r)}
-    assert f"{closed.by}-1".encode() in tokens
     assert len(tokens) == 2  # the opening's, and this one
     assert (await log.summary(key)).last_seq == 1
+
+
+async def test_a_start_and_an_end_whose_replies_are_lost_count_once(
+    lossy: tuple[DynamoDB, dynoxide.Proxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, proxy = lossy
+    services = await tenant(made, "lost", limits=METERED)
+    transact, losses = Log._transact, iter((3, 1, 3, 1))
+
+    async def transact_and_lose(self: Log, writes: Sequence[Write]) -> Conflict | None:
+        # The client itself asks three times.
+        proxy.lose = next(losses, 0)
+        return await transact(self, writes)
+
+    monkeypatch.setattr(Log, "_transact", transact_and_lose)
+    await produced(services, await start(services, "lost", "demo?tokens=3&rate=0"))
+    assert len(proxy.lost) == 8
+    await check_books(services, "lost", streams=1)
 
 
 # Real processes
 
 
+METERED = {"streams_at_once": 10, "starts_per_minute": None, "tokens_per_day": 10**9}
+
+
 async def begin(log: Log) -> tuple[StreamKey, Record]:
-    key = log.new_key("tenant")
+    """A stream in the log, and nothing else."""
+    key = log.new_key("tenant", None, 30)
     opened = Record(0, Kind.OPENED, 1, log.now_ms(), log.new_writer(), body=BODY)
     assert await log.open(key, opened) is None
     return key, opened
+
+
+async def tenant(store: Store, name: str, **policy: Any) -> Services:
+    """Everything on a store, with a tenant that has a key of its own name."""
+    administration = Administration(store)
+    await administration.add_tenant(name, policy)
+    await administration.add_key(name, Key(name, "key"))
+    return Services.on(store, Settings())
+
+
+async def caller(services: Services, name: str) -> Caller:
+    identity = await services.authority.identify(name)
+    return Caller(identity, await services.authority.tenant(identity))
+
+
+async def start(services: Services, name: str, model: str) -> Started:
+    """A stream of a tenant. Raises as `Starting.start`."""
+    asked = Start(model, (Message("user", "Go."),), pacing=Pacing((0, 0), 0))
+    started = await services.starting.start(await caller(services, name), asked, epoch=1)
+    assert isinstance(started, Started)
+    return started
+
+
+async def produced(services: Services, started: Started) -> None:
+    """Produce a stream to its end, where it was started."""
+    opened = started.opened
+    producer = await services.producer(started.key, opened, epoch=1, by=opened.by, deadline=None)
+    await producer.run((opened,))
 
 
 @contextmanager
@@ -298,7 +354,7 @@ def child(work: Callable[..., Coroutine[Any, Any, None]], *args: object) -> Iter
     process.start()
     try:
         yield process
-        process.join(timeout=30)
+        process.join(timeout=60)
         assert process.exitcode == 0
     finally:
         process.kill()
@@ -307,11 +363,12 @@ def child(work: Callable[..., Coroutine[Any, Any, None]], *args: object) -> Iter
 
 def _run(work: Callable[..., Coroutine[Any, Any, None]], endpoint: str, *args: object) -> None:
     with dynoxide.store(endpoint) as made:
-        asyncio.run(work(Log(made), *args))
+        asyncio.run(work(Services.on(made, Settings()), *args))
 
 
-async def append_many(log: Log, barrier: Barrier, key: StreamKey, count: int) -> None:
+async def append_many(services: Services, barrier: Barrier, key: StreamKey, count: int) -> None:
     """Append numbered records, in a race with whoever else does."""
+    log = services.log
     by = log.new_writer()
     await asyncio.to_thread(barrier.wait)
     seq = (await log.tail(key)).seq + 1
@@ -341,31 +398,17 @@ async def test_eight_processes_append_to_one_log_and_nothing_is_lost(
     assert list(written.values()) == [[str(number) for number in range(25)]] * 8
 
 
-async def produce_slowly(log: Log, key: StreamKey, opened: Record) -> None:
-    await producer(log, key, "demo?tokens=10000&rate=100", 1, opened.by).run((opened,))
-
-
-def producer(log: Log, key: StreamKey, model: str, epoch: int, by: str) -> Producer:
-    return Producer(
-        log,
-        Live(),
-        key,
-        provider=Demo(),
-        ask=Ask(model, (Message("user", "Go."),)),
-        pacing=Pacing((0, 0), 0),
-        throttle=False,
-        epoch=epoch,
-        by=by,
-    )
-
-
 @pytest.mark.parametrize("closed", [True, False])
 async def test_a_producer_that_slept_through_its_succession_writes_nothing(
     endpoint: str, real: DynamoDB, closed: bool
 ) -> None:
-    log = Log(real)
-    key, opened = await begin(log)
-    with child(produce_slowly, endpoint, key, opened) as sleeper:
+    name = f"slept-{closed}".lower()
+    services = await tenant(real, name)
+    # What a successor says is up to it, here as in the log.
+    model = "demo?tokens=20&rate=0" if closed else "demo?tokens=10000&rate=100"
+    started = await start(services, name, "demo?tokens=10000&rate=100")
+    log, key, opened = services.log, started.key, started.opened
+    with child(produced, endpoint, started) as sleeper:
         while (await log.tail(key)).seq < 5:
             assert sleeper.is_alive()
             await asyncio.sleep(0.01)
@@ -373,7 +416,8 @@ async def test_a_producer_that_slept_through_its_succession_writes_nothing(
         os.kill(sleeper.pid, signal.SIGSTOP)
         successor = log.new_writer()
         known = (await log.read(key)).records
-        work = producer(log, key, "demo?tokens=20&rate=0" if closed else "demo", 2, successor)
+        asked = replace(opened, body={**opened.body, "model": model})
+        work = await services.producer(key, asked, epoch=2, by=successor, deadline=None)
         production = asyncio.create_task(work.run(known))
         while (newest := await log.tail(key)).by != successor or newest.closes != closed:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -381,7 +425,7 @@ async def test_a_producer_that_slept_through_its_succession_writes_nothing(
         # It finds out by its next write, and its process ends of itself.
         await asyncio.to_thread(sleeper.join, 20)
         assert sleeper.exitcode == 0
-        await cancel(log, key)
+        await cancel(services.lifecycle, key, await caller(services, name))
         await production
     records = (await log.read(key)).records
     assert records[-1].closes
@@ -389,32 +433,161 @@ async def test_a_producer_that_slept_through_its_succession_writes_nothing(
     assert {record.by for record in records[:epoch]} == {opened.by}
     later = {record.by for record in records[epoch:] if record.kind != Kind.CANCEL}
     assert later == {successor}
+    await check_books(services, name, streams=1)
 
 
-async def cancel_all(log: Log, barrier: Barrier, keys: Sequence[StreamKey]) -> None:
+async def cancel_all(
+    services: Services, barrier: Barrier, name: str, keys: Sequence[StreamKey]
+) -> None:
+    by = await caller(services, name)
     await asyncio.to_thread(barrier.wait)
     for key in keys:
-        await cancel(log, key)
+        await cancel(services.lifecycle, key, by)
 
 
 async def test_cancels_that_race_with_the_end_leave_one_end(endpoint: str, real: DynamoDB) -> None:
-    log = Log(real)
-    streams = [await begin(log) for _ in range(12)]
+    services = await tenant(real, "cancelled")
+    streams = [await start(services, "cancelled", f"demo?tokens={n}&rate=0") for n in range(1, 13)]
+    keys = [started.key for started in streams]
     barrier = SPAWN.Barrier(4)
     with ExitStack() as stack:
         for _ in range(3):
-            stack.enter_context(child(cancel_all, endpoint, barrier, [key for key, _ in streams]))
+            stack.enter_context(child(cancel_all, endpoint, barrier, "cancelled", keys))
         await asyncio.to_thread(barrier.wait)
-        await asyncio.gather(
-            *(
-                producer(log, key, f"demo?tokens={n}&rate=0", 1, opened.by).run((opened,))
-                for n, (key, opened) in enumerate(streams, 1)
-            )
-        )
-    for key, _ in streams:
-        records = (await log.read(key)).records
-        summary = await log.summary(key)
+        await asyncio.gather(*(produced(services, started) for started in streams))
+    for key in keys:
+        records = (await services.log.read(key)).records
+        summary = await services.log.summary(key)
         assert [record.closes for record in records] == [False] * (len(records) - 1) + [True]
         cancelled = any(record.kind == Kind.CANCEL for record in records)
         assert summary.status == ("cancelled" if cancelled else "completed")
         assert (summary.status, summary.last_seq) == (records[-1].body["status"], records[-1].seq)
+    await check_books(services, "cancelled", streams=12)
+
+
+# Many starters
+
+
+CAP, STARTERS, PROCESSES = 10, 64, 4
+
+
+async def start_and_produce(
+    services: Services, barrier: Barrier, name: str, count: int, *models: str
+) -> None:
+    """So many clients at once, each of which asks until it gets one answer of these models."""
+
+    async def client(model: str) -> None:
+        while True:
+            try:
+                started = await start(services, name, model)
+                break
+            except (LimitExceeded, Unavailable):
+                await asyncio.sleep(random.uniform(0, 0.5))
+        await produced(services, started)
+
+    await caller(services, name)  # what is imported with the first use
+    await asyncio.to_thread(barrier.wait)
+    await asyncio.gather(*(client(model) for model, _ in zip(cycle(models), range(count))))
+
+
+async def test_of_many_starters_no_more_than_may_have_a_stream_at_once(
+    endpoint: str, real: DynamoDB
+) -> None:
+    name = "capped"
+    services = await tenant(real, name, limits=METERED)
+    barrier = SPAWN.Barrier(PROCESSES + 1)
+    args = (endpoint, barrier, name, STARTERS // PROCESSES, "demo?tokens=20&rate=50")
+    seen: list[int] = []
+    with ExitStack() as stack:
+        running = [stack.enter_context(child(start_and_produce, *args)) for _ in range(PROCESSES)]
+        await asyncio.to_thread(barrier.wait)
+        while any(process.is_alive() for process in running):
+            seen.append(await open_streams(services, name))
+            active = [int(c.get("active", 0)) for c in await counters(services, name)]
+            assert sum(active) <= CAP
+            await asyncio.sleep(0.01)
+    assert max(seen) <= CAP
+    assert max(seen) > CAP // 2  # else nothing was tried
+    await check_books(services, name, streams=STARTERS)
+
+
+# Whatever dies: nobody keeps a permit, and what was said is counted, when all has been settled.
+async def test_who_is_killed_keeps_nothing_for_ever(endpoint: str, real: DynamoDB) -> None:
+    services = await tenant(real, "killed", limits=METERED, shards=3)
+    barrier = SPAWN.Barrier(PROCESSES + 1)
+    # Some are killed within an answer that would not have ended before.
+    models = ("demo?tokens=20&rate=100", "demo?tokens=1000&rate=100")
+    args = (start_and_produce, endpoint, barrier, "killed", 8, *models)
+    for _ in range(2):
+        running = [SPAWN.Process(target=_run, args=args) for _ in range(PROCESSES)]
+        for process in running:
+            process.start()
+        await asyncio.to_thread(barrier.wait)
+        for process in running:
+            await asyncio.sleep(random.uniform(0, 0.5))
+            assert process.is_alive()
+            process.kill()
+            await asyncio.to_thread(process.join)
+        await settle_all(services, "killed")
+    streams = await keys_of(services, "killed")
+    assert len(streams) > PROCESSES
+    told = [(await services.log.tail(key)).body["error"] for key in streams]
+    assert any(error and error["type"].endswith("producer-lost") for error in told)
+    await check_books(services, "killed", streams=len(streams))
+    # There is room for as many as ever.
+    for _ in range(CAP):
+        await start(services, "killed", "demo")
+    with pytest.raises(LimitExceeded):
+        await start(services, "killed", "demo")
+
+
+async def settle_all(services: Services, name: str) -> None:
+    """Close what is dead, as who comes a minute later."""
+    store = services.lifecycle.store
+    later = Services.on(store, services.settings, now=lambda: time.time() + 60)
+    for key in await keys_of(services, name):
+        assert (await later.lifecycle.settle(key)).closes
+
+
+async def keys_of(services: Services, name: str) -> list[StreamKey]:
+    listed, more = await services.log.summaries(name, before=None, limit=1000)
+    assert not more
+    return [StreamKey(name, summary.stream) for summary in listed]
+
+
+async def open_streams(services: Services, name: str) -> int:
+    listed, _ = await services.log.summaries(name, before=None, limit=1000)
+    return sum(summary.status == Status.OPEN for summary in listed)
+
+
+async def counters(services: Services, name: str) -> list[Item]:
+    """The tenant's counters, of all its shards."""
+    known = await services.authority.tenants.get(name)
+    assert known
+    places: list[Item] = [
+        {"pk": f"quota#{name}##{n}", "what": "counters"} for n in range(known.policy.shards)
+    ]
+    store = services.lifecycle.store
+    return [await store.get(TENANTS, place) or {} for place in places]
+
+
+async def check_books(services: Services, name: str, *, streams: int) -> None:
+    """All streams have ended; the counters and the audit tell of each of them once."""
+    keys = await keys_of(services, name)
+    assert len(keys) == streams
+    used = 0
+    for key in keys:
+        closed = await services.log.tail(key)
+        assert closed.closes
+        usage = closed.body["usage"] or {}
+        used += usage.get("input_tokens", 0) + usage.get("output_tokens", 0)
+        chain = Chain.of(key)
+        assert (await services.audit.verify(chain)).fault is None
+        events = [entry.event for entry in (await services.audit.read(chain))[0]]
+        assert (events[0], events[-1]) == ("started", "closed")
+        assert (events.count("started"), events.count("closed")) == (1, 1)
+    states = await counters(services, name)
+    assert sum(int(state.get("active", 0)) for state in states) == 0
+    for kind in ("day:", "month:"):
+        counted = [int(v) for s in states for n, v in s.items() if n.startswith(kind)]
+        assert sum(counted) == used

@@ -18,6 +18,7 @@ from shared.follower import (
 )
 from shared.log import closing
 from shared.records import FinishReason, Kind, Record, Status, StreamKey
+from shared.schema import STREAMS
 from tests.simulation.clock import virtual
 from tests.simulation.scripted import DONE, ScriptedModel, Stage
 
@@ -25,18 +26,13 @@ CLOSING = closing(Status.COMPLETED, FinishReason.STOP)
 
 
 def follower(stage: Stage, after: int = -1, *, attached: bool = False) -> Follower:
-    return Follower(stage.log, stage.live, stage.key, after, attached=attached)
+    return Follower(stage.lifecycle, stage.live, stage.key, after, attached=attached)
 
 
 async def follow(stage: Stage, after: int = -1) -> list[Record]:
     """Everything after an offset, to the end of the stream."""
     async with aclosing(follower(stage, after).batches()) as batches:
         return [record async for records in batches for record in records]
-
-
-async def close(stage: Stage) -> None:
-    seq = (await stage.log.tail(stage.key)).seq + 1
-    await stage.log.close(stage.key, stage.record(seq, Kind.CLOSED, body=CLOSING))
 
 
 def chunks(*at_ms: int) -> list[Record]:
@@ -83,8 +79,8 @@ async def test_a_follower_gets_everything_once_and_then_the_end() -> None:
 
 async def _follow_elsewhere(stage: Stage) -> list[Record]:
     """The same from another process, which has the log alone."""
-    other = await Stage().begin()
-    other.log, other.key = stage.log, stage.key
+    other = Stage()
+    other.lifecycle, other.key = stage.lifecycle, stage.key
     return await follow(other)
 
 
@@ -93,21 +89,21 @@ async def test_who_follows_where_it_is_produced_costs_no_reads() -> None:
     stage = await Stage().begin()
     production = stage.start(ScriptedModel("a", 5, "b", 20, "c", DONE))
     await asyncio.sleep(0)
-    before = stage.store.reads
+    before = stage.store.reads_of[STREAMS.name]
     await follow(stage)
     await production
-    assert stage.store.reads - before <= 1
+    assert stage.store.reads_of[STREAMS.name] - before <= 1
 
 
 @virtual
 async def test_a_quiet_stream_is_read_about_once_a_second() -> None:
     stage = await Stage().begin()
-    before = stage.store.reads
+    before = stage.store.reads_of[STREAMS.name]
     async with aclosing(follower(stage).batches()) as batches:
         async for _ in batches:
             if asyncio.get_running_loop().time() > 12:
                 break
-    assert 12 <= stage.store.reads - before <= 24
+    assert 12 <= stage.store.reads_of[STREAMS.name] - before <= 24
 
 
 @virtual
@@ -156,9 +152,9 @@ async def test_a_cancel_that_no_producer_was_there_to_obey_ends_the_stream_cance
 @virtual
 async def test_a_burial_can_say_why_and_loses_to_whoever_was_first() -> None:
     stage = await Stage().begin()
-    holder = await stage.log.close_abandoned(stage.key, stage.opened, OutOfTime())
+    holder = await stage.lifecycle.close_abandoned(stage.key, stage.opened, OutOfTime())
     assert await stage.told() == ["opened", "failed out-of-time"]
-    assert await stage.log.close_abandoned(stage.key, stage.opened) == holder
+    assert await stage.lifecycle.close_abandoned(stage.key, stage.opened) == holder
 
 
 @virtual
@@ -205,7 +201,7 @@ async def test_a_page_goes_past_what_shows_nothing_behind_its_last_chunk() -> No
 async def test_pages_one_after_the_other_are_the_whole_text() -> None:
     stage = await Stage().begin()
     await stage.write(*"abcdefgh")
-    await close(stage)
+    await stage.close(CLOSING)
     text, after, closed = "", -1, False
     while not closed:
         page = await follower(stage, after).page(limit=3, wait_s=0)
@@ -274,7 +270,7 @@ async def test_an_offset_or_a_stream_that_is_not_there_is_told_at_once() -> None
     stage = await Stage().begin()
     with pytest.raises(InvalidRequest):
         await follower(stage, 1).page(limit=1, wait_s=20)
-    nothing = Follower(stage.log, stage.live, StreamKey("other", stage.key.stream))
+    nothing = Follower(stage.lifecycle, stage.live, StreamKey("other", stage.key.stream))
     with pytest.raises(NotFound):
         await nothing.page(limit=1, wait_s=20)
     assert asyncio.get_running_loop().time() == 0
@@ -298,7 +294,7 @@ async def test_a_page_is_bounded_in_characters_and_misses_nothing() -> None:
     texts = [str(i) * (200 * 1024) for i in range(6)]
     for seq, text in enumerate(texts, 1):
         await stage.append(stage.record(seq, Kind.TEXT, text=text))
-    await close(stage)
+    await stage.close(CLOSING)
     found, after, pages = "", -1, 0
     while True:
         page = await follower(stage, after).page(limit=1000, wait_s=0)

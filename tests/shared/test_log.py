@@ -1,24 +1,35 @@
 """The log on a store that loses replies and serves stale reads."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 
 from shared.errors import InvalidRequest, NotFound, Unavailable
-from shared.log import DEAD_AFTER_S, closing
-from shared.records import FinishReason, Item, Kind, Status, StreamKey
+from shared.log import DEAD_AFTER_S, PAUSE_S, Log, closing
+from shared.records import DAY_S, FinishReason, Item, Kind, Record, Status, StreamKey
 from shared.schema import TENANTS
-from shared.table import Put
+from shared.table import Conflict, Put
 from tests.simulation.clock import virtual
-from tests.simulation.scripted import Stage
+from tests.simulation.scripted import TENANT, Stage
 
 CLOSING = closing(Status.COMPLETED, FinishReason.STOP, usage={"output_tokens": 1})
 
 
 async def begun(chunks: int = 0) -> Stage:
-    stage = await Stage().begin()
+    """A stream in the log, and nothing else."""
+    stage = Stage()
+    assert await stage.log.open(stage.key, stage.opened) is None
     await stage.write(*("x" for _ in range(chunks)))
     return stage
+
+
+def holder(conflict: Conflict | None) -> Record:
+    """Who has the slot that was asked for."""
+    assert conflict
+    held = conflict.holders[0]
+    assert held
+    return Record.from_item(held)
 
 
 @pytest.mark.parametrize("remembered", [True, False])
@@ -30,7 +41,8 @@ async def test_an_opening_whose_reply_was_lost_is_known_as_ones_own(remembered: 
         await stage.log.open(stage.key, stage.opened)
     if not remembered:
         stage.store._done.clear()  # a database remembers a token for some minutes
-    assert await stage.log.open(stage.key, stage.opened) is None
+    again = await stage.log.open(stage.key, stage.opened)
+    assert again is None if remembered else holder(again).by == stage.opened.by
     assert await stage.told() == ["opened"]
 
 
@@ -39,7 +51,7 @@ async def test_an_opening_that_meets_another_changes_nothing_and_tells_who_holds
     stage = await begun()
     claim: Item = {"pk": "tenant", "what": "claim", "stream": "first"}
     assert await stage.store.write(Put(TENANTS, claim)) is None
-    other = stage.log.new_key("tenant")
+    other = stage.log.new_key(TENANT, None, 30)
     conflict = await stage.log.open(
         other,
         stage.record(0, Kind.OPENED, body=stage.opened.body),
@@ -71,8 +83,23 @@ async def test_who_loses_a_slot_is_told_what_won_it() -> None:
     assert await stage.log.append(stage.key, first) == first
     assert await stage.log.append(stage.key, second) == first
     closed = stage.record(1, Kind.CLOSED, body=CLOSING)
-    assert await stage.log.close(stage.key, closed) == first
+    assert holder(await stage.log.close(stage.key, closed)) == first
     assert (await stage.log.summary(stage.key)).status == Status.OPEN
+
+
+@virtual
+async def test_what_comes_with_a_record_comes_with_it_or_not_at_all() -> None:
+    stage = await begun()
+    first, second = (stage.record(1, Kind.PAUSE) for _ in range(2))
+    entry: Item = {"pk": "tenant", "what": "entry"}
+    assert await stage.log.append_with(stage.key, first, [Put(TENANTS, entry)]) is None
+    more = entry | {"what": "more"}
+    assert holder(await stage.log.append_with(stage.key, second, [Put(TENANTS, more)])) == first
+    assert await stage.store.get(TENANTS, more) is None
+    third = stage.record(2, Kind.PAUSE)
+    conflict = await stage.log.append_with(stage.key, third, [Put(TENANTS, entry)])
+    assert conflict == Conflict((None, entry))
+    assert await stage.told() == ["opened", "pause"]
 
 
 @pytest.mark.parametrize("remembered", [True, False])
@@ -85,7 +112,8 @@ async def test_a_closing_whose_reply_was_lost_is_known_as_ones_own(remembered: b
         await stage.log.close(stage.key, closed)
     if not remembered:
         stage.store._done.clear()
-    assert await stage.log.close(stage.key, closed) == closed
+    again = await stage.log.close(stage.key, closed)
+    assert again is None if remembered else holder(again) == closed
     summary = await stage.log.summary(stage.key)
     assert (summary.status, summary.last_seq, summary.usage) == (
         "completed",
@@ -98,8 +126,8 @@ async def test_a_closing_whose_reply_was_lost_is_known_as_ones_own(remembered: b
 async def test_a_stream_is_closed_once() -> None:
     stage = await begun()
     first, second = (stage.record(1, Kind.CLOSED, body=CLOSING) for _ in range(2))
-    assert await stage.log.close(stage.key, first) == first
-    assert await stage.log.close(stage.key, second) == first
+    assert await stage.log.close(stage.key, first) is None
+    assert holder(await stage.log.close(stage.key, second)) == first
 
 
 @virtual
@@ -107,10 +135,11 @@ async def test_what_must_happen_with_the_end_happens_with_it_or_not_at_all() -> 
     stage = await begun()
     settlement: Item = {"pk": "tenant", "what": "settlement", "tokens": 1}
     closed = stage.record(1, Kind.CLOSED, body=CLOSING)
-    assert await stage.log.close(stage.key, closed, also=[Put(TENANTS, settlement)]) == closed
+    assert await stage.log.close(stage.key, closed, also=[Put(TENANTS, settlement)]) is None
     again = stage.record(1, Kind.CLOSED, body=CLOSING)
     more = settlement | {"what": "again"}
-    assert await stage.log.close(stage.key, again, also=[Put(TENANTS, more)]) == closed
+    conflict = await stage.log.close(stage.key, again, also=[Put(TENANTS, more)])
+    assert holder(conflict) == closed
     assert await stage.store.get(TENANTS, {"pk": "tenant", "what": "settlement"}) == settlement
     assert await stage.store.get(TENANTS, {"pk": "tenant", "what": "again"}) is None
 
@@ -121,9 +150,10 @@ async def test_what_stands_in_the_way_of_an_end_is_not_taken_for_its_slot() -> N
     taken: Item = {"pk": "tenant", "what": "taken"}
     await stage.store.write(Put(TENANTS, taken))
     closed = stage.record(1, Kind.CLOSED, body=CLOSING)
-    with pytest.raises(Unavailable):
-        await stage.log.close(stage.key, closed, also=[Put(TENANTS, taken)])
+    conflict = await stage.log.close(stage.key, closed, also=[Put(TENANTS, taken)])
+    assert conflict == Conflict((None, None, taken))
     assert await stage.told() == ["opened"]
+    assert (await stage.log.summary(stage.key)).status == Status.OPEN
 
 
 @virtual
@@ -194,7 +224,7 @@ async def test_an_offset_beyond_the_end_is_refused_and_the_end_named() -> None:
 @virtual
 async def test_an_unknown_stream_is_not_found(after: int) -> None:
     stage = await begun()
-    for tenant, stream in (("tenant", "0" * 24), ("other", stage.key.stream)):
+    for tenant, stream in (("tenant", "0" * 32), ("other", stage.key.stream)):
         with pytest.raises(NotFound):
             await stage.log.read(StreamKey(tenant, stream), after)
         with pytest.raises(NotFound):
@@ -206,16 +236,80 @@ async def test_an_unknown_stream_is_not_found(after: int) -> None:
 @virtual
 async def test_a_tenants_streams_are_listed_newest_first() -> None:
     stage = await begun()
-    keys = [StreamKey("tenant", f"{n:024}") for n in range(3)]
-    for key in (*keys, StreamKey("other", "4" * 24)):
-        assert await stage.log.open(key, replace(stage.opened, by=stage.log.new_writer())) is None
-    names = [key.stream for key in keys]
-    listed, more = await stage.log.summaries("tenant", before=None, limit=10)
+    keys = [stage.key, *[await open_another(stage) for _ in range(3)]]
+    await open_another(stage, tenant="other")
+    names = [key.stream for key in reversed(keys)]
+    listed, more = await stage.log.summaries(TENANT, before=None, limit=10)
     assert not more
-    assert [summary.stream for summary in listed] == [stage.key.stream, *reversed(names)]
-    listed, more = await stage.log.summaries("tenant", before=names[2], limit=1)
+    assert [summary.stream for summary in listed] == names
+    listed, more = await stage.log.summaries(TENANT, before=names[1], limit=1)
     assert more
-    assert [summary.stream for summary in listed] == [names[1]]
+    assert [summary.stream for summary in listed] == [names[2]]
+
+
+async def open_another(
+    stage: Stage, user: str | None = None, *, tenant: str = TENANT, days: int = 30
+) -> StreamKey:
+    """A second later, a stream of a tenant or one of its users."""
+    await asyncio.sleep(1)
+    key = stage.log.new_key(tenant, user, days)
+    opened = stage.record(0, Kind.OPENED, body={**stage.opened.body, "user": user})
+    assert await stage.log.open(key, opened) is None
+    return key
+
+
+@virtual
+async def test_a_users_streams_are_listed_alone() -> None:
+    stage = await begun()
+    anns = [await open_another(stage, "ann") for _ in range(2)]
+    await open_another(stage, "bob")
+    await open_another(stage, "ann", tenant="other")
+    listed, _ = await stage.log.summaries(TENANT, "ann", before=None, limit=10)
+    assert [summary.stream for summary in listed] == [key.stream for key in reversed(anns)]
+    assert {summary.user for summary in listed} == {"ann"}
+    assert await stage.log.summaries(TENANT, "nobody", before=None, limit=10) == ([], False)
+
+
+@virtual
+async def test_a_stream_whose_retention_is_over_is_in_no_list() -> None:
+    stage = await begun()
+    short = await open_another(stage, "ann", days=1)
+    expired = Log(stage.store, now=lambda: short.expires_at)
+    assert not stage.log.is_expired(short)
+    assert expired.is_expired(short)
+    assert not expired.is_expired(stage.key)
+    assert short.expires_at == short.created_ms // 1000 + DAY_S
+    listed, _ = await expired.summaries(TENANT, before=None, limit=10)
+    assert [summary.stream for summary in listed] == [stage.key.stream]
+    assert await expired.summaries(TENANT, "ann", before=None, limit=10) == ([], False)
+
+
+@virtual
+async def test_everything_of_a_stream_expires_with_it() -> None:
+    stage = await begun(1)
+    closed = stage.record(2, Kind.CLOSED, body=CLOSING)
+    await stage.log.close(stage.key, closed)
+    items = [item for (_, pk, _), item in stage.store.items.items() if pk == stage.key.pk]
+    assert len(items) == 4
+    assert {item["expires_at"] for item in items} == {stage.key.expires_at}
+
+
+@virtual
+async def test_the_summary_names_the_model_that_has_answered() -> None:
+    stage = await begun()
+    assert (await stage.log.summary(stage.key)).model == "scripted"
+    body = closing(Status.COMPLETED, FinishReason.STOP, model="another")
+    await stage.log.close(stage.key, stage.record(1, Kind.CLOSED, body=body))
+    assert (await stage.log.summary(stage.key)).model == "another"
+
+
+@virtual
+async def test_all_records_are_all_however_stale_a_read_would_be() -> None:
+    stage = await begun(2500)
+    stage.store.hidden = {2499, 2500}
+    assert [r.seq for r in await stage.log.all_records(stage.key)] == list(range(2501))
+    with pytest.raises(NotFound):
+        await stage.log.all_records(StreamKey("other", stage.key.stream))
 
 
 @virtual
@@ -230,8 +324,17 @@ async def test_a_producer_is_dead_when_it_was_silent_for_too_long() -> None:
 
 
 @virtual
+async def test_a_producer_that_is_paused_may_be_silent_for_longer() -> None:
+    stage = await begun()
+    paused = stage.record(1, Kind.PAUSE)
+    dead_after_ms = int((DEAD_AFTER_S + PAUSE_S) * 1000)
+    assert not stage.log.is_dead(replace(paused, at=paused.at - dead_after_ms))
+    assert stage.log.is_dead(replace(paused, at=paused.at - dead_after_ms - 1))
+
+
+@virtual
 async def test_names_are_never_given_twice() -> None:
     stage = await begun()
     assert len({stage.log.new_writer() for _ in range(1000)}) == 1000
-    assert len({stage.log.new_key("tenant") for _ in range(1000)}) == 1000
+    assert len({stage.log.new_key(TENANT, None, 30) for _ in range(1000)}) == 1000
     assert len(stage.log.new_writer()) == 16

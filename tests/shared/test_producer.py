@@ -1,19 +1,27 @@
 """The producer, against scripted models and stores, in virtual time."""
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise, repeat
+from typing import Any
 
 import pytest
 
-from shared.errors import OutOfTime, ProviderFailed, Unavailable
-from shared.models import Finish
+from shared.errors import CredentialEnded, OutOfTime, ProviderFailed, Unavailable
+from shared.log import PAUSE_S
+from shared.models import Finish, Usage
 from shared.pacing import Pacing
 from shared.producer import CHUNK_CHARS_MAX, DEADLINE_MARGIN_S, HELD_CHARS_MAX
-from shared.records import Kind
-from shared.starting import cancel
+from shared.records import Kind, Record
+from shared.starting import cancel, grant
 from tests.simulation.clock import virtual
-from tests.simulation.scripted import DONE, ScriptedModel, Stage
+from tests.simulation.scripted import DONE, EPOCH_S, WANTED, ScriptedModel, Stage
 
+RULES = {
+    "detectors": {"email": "mask"},
+    "words": [{"word": "classified"}, {"word": "forbidden", "mode": "close", "name": "ban"}],
+}
 FAILS = ProviderFailed("It broke.", code="upstream", retryable=True)
 
 
@@ -72,7 +80,7 @@ async def test_a_cancel_in_a_silence_is_obeyed_at_the_next_heartbeat() -> None:
     model = ScriptedModel("a", 3600, "b", DONE)
     production = stage.start(model)
     await asyncio.sleep(7)
-    await cancel(stage.log, stage.key)
+    await cancel(stage.lifecycle, stage.key, stage.caller)
     await production
     assert await stage.told() == ["opened", "a", "heartbeat", "cancel", "cancelled"]
     assert asyncio.get_running_loop().time() < 11
@@ -84,7 +92,7 @@ async def test_behind_a_cancel_there_is_no_more_text() -> None:
     stage = await Stage().begin()
     production = stage.start(ScriptedModel("a", 2, "b", "c", DONE))
     await asyncio.sleep(1)
-    await cancel(stage.log, stage.key)
+    await cancel(stage.lifecycle, stage.key, stage.caller)
     await production
     assert await stage.told() == ["opened", "a", "cancel", "cancelled"]
     summary = await stage.log.summary(stage.key)
@@ -94,7 +102,7 @@ async def test_behind_a_cancel_there_is_no_more_text() -> None:
 @virtual
 async def test_a_stream_cancelled_before_its_producer_is_there_asks_no_model() -> None:
     stage = await Stage().begin()
-    await cancel(stage.log, stage.key)
+    await cancel(stage.lifecycle, stage.key, stage.caller)
     model = ScriptedModel("a", DONE)
     await stage.producer(model).run(await stage.records())
     assert await stage.told() == ["opened", "cancel", "cancelled"]
@@ -223,7 +231,7 @@ async def test_an_interruption_during_a_write_that_loses_its_slot_keeps_its_text
     production = stage.start(ScriptedModel("a", 0.1, "b", 3600))
     await asyncio.sleep(0.2)
     stage.store.write_s = 0
-    await stage.append(stage.record(1, Kind.GRANT))
+    await grant(stage.lifecycle, stage.key, stage.caller)
     production.cancel()
     with pytest.raises(asyncio.CancelledError):
         await production
@@ -283,7 +291,7 @@ async def test_a_stream_closed_by_another_stops_its_producer() -> None:
     production = stage.start(ScriptedModel("a", 2, "b", DONE))
     await asyncio.sleep(1)
     body = {"status": "failed", "finish_reason": "error", "usage": None, "error": None}
-    await stage.log.close(stage.key, stage.record(2, Kind.CLOSED, epoch=2, body=body))
+    await stage.close(body)
     await production
     assert await stage.told() == ["opened", "a", "failed"]
 
@@ -315,7 +323,7 @@ async def test_a_control_that_is_not_for_us_costs_a_slot_and_nothing_else() -> N
     stage = await Stage().begin()
     production = stage.start(ScriptedModel("a", 2, "b", DONE))
     await asyncio.sleep(1)
-    await stage.append(stage.record(2, Kind.GRANT))
+    await grant(stage.lifecycle, stage.key, stage.caller)
     await production
     assert await stage.told() == ["opened", "a", "grant", "b", "completed"]
 
@@ -336,3 +344,393 @@ async def test_with_throttle_a_model_is_read_64_records_ahead_of_its_client() ->
         channel.attach(None)
         await production
     assert model.taken == 201
+
+
+# Redaction
+
+
+@virtual
+async def test_what_a_tenant_has_redacted_is_never_in_the_log() -> None:
+    stage = await Stage(redaction=RULES).begin()
+    await stage.produce("Ask ann@exa", 1, "mple.org, it is class", 1, "ified stuff.", DONE)
+    assert _text(await stage.records()) == "Ask [email], it is [word] stuff."
+    assert "exa" not in repr(stage.store.items)
+
+
+@virtual
+async def test_what_may_still_become_a_match_waits_and_the_rest_does_not() -> None:
+    stage = await Stage(redaction=RULES).begin()
+    production = stage.start(ScriptedModel("One two clas", 7, "sic", DONE))
+    await asyncio.sleep(1)
+    assert await stage.told() == ["opened", "One two "]
+    await production
+    assert _text(await stage.records()) == "One two classic"
+
+
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        (DONE, "completed"),
+        (FAILS, "failed provider-failed"),
+        (KeyError("x"), "failed internal"),
+        (3600, "failed out-of-time"),
+    ],
+)
+@virtual
+async def test_however_an_answer_ends_what_was_kept_back_is_let_through(
+    end: Any, told: str
+) -> None:
+    stage = await Stage(redaction=RULES).begin()
+    await stage.produce("One ann@example.org, tw", end, deadline=30.0)
+    assert _text(await stage.records()) == "One [email], tw"
+    assert (await stage.told())[-1] == told
+
+
+@virtual
+async def test_a_shutdown_lets_through_what_was_kept_back() -> None:
+    stage = await Stage(redaction=RULES).begin()
+    production = stage.start(ScriptedModel("One ann@example.org", 3600))
+    await asyncio.sleep(1)
+    production.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await production
+    assert (await stage.told())[1:] == ["One ", "[email]", "failed interrupted"]
+
+
+@virtual
+async def test_a_cancel_lets_nothing_more_through() -> None:
+    stage = await Stage(redaction=RULES).begin()
+    production = stage.start(ScriptedModel("One tw", 3600))
+    await asyncio.sleep(1)
+    await cancel(stage.lifecycle, stage.key, stage.caller)
+    await production
+    assert _text(await stage.records()) == "One "
+
+
+@pytest.mark.parametrize("last", ["forbidden fruit", "forbidden"])
+@virtual
+async def test_a_rule_that_ends_the_answer_ends_it_before_the_match(last: str) -> None:
+    stage = await Stage(redaction=RULES).begin()
+    model = ScriptedModel("ann@example.org: ", 1, last, DONE, " more")
+    producer = stage.producer(model)
+    await producer.run((stage.opened,))
+    closed = (await stage.records())[-1]
+    assert _text(await stage.records()) == "[email]: "
+    assert (closed.body["status"], closed.body["finish_reason"]) == ("completed", "policy")
+    assert producer.error is None
+    assert model.closed
+    assert await stage.audited() == ["started ok", "closed policy"]
+
+
+# Budgets
+
+
+@pytest.mark.parametrize(("short", "reason"), [(True, "quota"), (False, "length")])
+@virtual
+async def test_an_answer_ends_where_there_is_no_more_room(short: bool, reason: str) -> None:
+    stage = await Stage().begin()
+    model = ScriptedModel("1234", 1, "5678", 1, "9", DONE)
+    await stage.producer(model, chars_max=6, short=short).run((stage.opened,))
+    closed = (await stage.records())[-1]
+    assert await stage.told() == ["opened", "1234", "56", "completed"]
+    assert closed.body["finish_reason"] == reason
+    assert closed.body["usage"] == {"input_tokens": 2, "output_tokens": 2, "estimated": True}
+    assert model.closed
+
+
+@pytest.mark.parametrize(
+    ("short", "said", "reason"),
+    [
+        (True, "length", "quota"),
+        (False, "length", "length"),
+        (True, "stop", "stop"),
+        (True, "policy", "policy"),
+    ],
+)
+@virtual
+async def test_a_model_that_stops_by_itself_is_believed(
+    short: bool, said: Any, reason: str
+) -> None:
+    stage = await Stage().begin()
+    await stage.produce("123456", Finish(said, Usage(1, 2)), chars_max=6, short=short)
+    closed = (await stage.records())[-1]
+    assert (closed.body["finish_reason"], closed.body["usage"]["estimated"]) == (reason, False)
+
+
+@virtual
+async def test_room_is_counted_in_what_the_model_says_not_in_what_is_left_of_it() -> None:
+    stage = await Stage(redaction={"words": [{"word": "classified", "mode": "drop"}]}).begin()
+    await stage.produce("classified ", "abcd", DONE, chars_max=13, short=True)
+    assert _text(await stage.records()) == " ab"
+
+
+@virtual
+async def test_an_answer_is_charged_when_it_ends() -> None:
+    stage = await Stage(limits={"tokens_per_day": 1000}).begin()
+    assert stage.counters()["day:2027-01-15"] == WANTED.tokens
+    await stage.produce("a", DONE)
+    assert stage.counters().items() >= {"active": 0, "day:2027-01-15": 3}.items()
+
+
+@pytest.mark.parametrize("failure", [FAILS, KeyError("x"), 3600])
+@virtual
+async def test_an_answer_that_fails_before_any_text_costs_nothing(failure: Any) -> None:
+    stage = await Stage(limits={"tokens_per_day": 1000}).begin()
+    await stage.produce(failure, deadline=20.0)
+    closed = (await stage.records())[-1]
+    assert closed.body["usage"] == {"input_tokens": 0, "output_tokens": 0, "estimated": True}
+    assert stage.counters().items() >= {"active": 0, "day:2027-01-15": 0}.items()
+
+
+@virtual
+async def test_an_answer_that_fails_after_some_text_costs_what_was_said() -> None:
+    stage = await Stage(limits={"tokens_per_day": 1000}).begin()
+    await stage.produce("12345", FAILS)
+    assert stage.counters()["day:2027-01-15"] == 2 + 2
+
+
+# Permission
+
+
+async def begun(expires_s: int, **policy: Any) -> Stage:
+    """A stream of somebody whose key expires so soon."""
+    stage = Stage(**policy)
+    return await stage.begin(stage.caller_by("short", valid_until=EPOCH_S + expires_s))
+
+
+@virtual
+async def test_nothing_is_written_after_an_expiry_and_nothing_is_lost_by_it() -> None:
+    stage = await begun(expires_s=3)
+    production = stage.start(ScriptedModel("a", 2, "b", 2, "c", 2, "d", 30, "e", DONE))
+    await asyncio.sleep(20)
+    assert await stage.told() == ["opened", "expiring", "a", "b", "pause"]
+    paused = (await stage.records())[-1]
+    assert paused.body == {"reason": "expired"}
+    assert paused.at >= (EPOCH_S + 3) * 1000
+    await grant(stage.lifecycle, stage.key, stage.caller)
+    await production
+    told = [kind for kind in await stage.told() if kind != "heartbeat"]
+    assert told[5:] == ["grant", "cd", "e", "completed"]
+    assert await stage.audited() == ["started ok", "paused ok", "granted ok", "closed stop"]
+
+
+@virtual
+async def test_a_revocation_pauses_a_stream_within_half_a_minute() -> None:
+    stage = Stage()
+    caller = stage.caller_by("second")
+    await stage.begin(caller)
+    steps: list[str | float] = ["x", 1.0] * 60
+    production = stage.start(ScriptedModel(*steps, DONE))
+    await asyncio.sleep(5)
+    await stage.revoke(caller)
+    revoked_at = stage.log.now_ms()
+    await asyncio.sleep(40)
+    records = await stage.records()
+    assert (records[-1].kind, records[-1].body) == ("pause", {"reason": "revoked"})
+    assert 0 < records[-1].at - revoked_at <= 20_000
+    await grant(stage.lifecycle, stage.key, stage.caller)
+    await production
+    assert _text(await stage.records()) == "x" * 60
+
+
+@virtual
+async def test_a_suspended_tenants_stream_goes_on_when_the_tenant_may() -> None:
+    stage = await Stage().begin()
+    production = stage.start(ScriptedModel("a", 25, "b", 30, "c", DONE))
+    await asyncio.sleep(1)
+    stage.change(suspended=True)
+    await asyncio.sleep(29)
+    assert (await stage.told())[-1] == "pause"
+    stage.change(suspended=False)
+    await production
+    assert _text(await stage.records()) == "abc"
+    assert [r.body["reason"] for r in await stage.records() if r.kind == Kind.PAUSE] == [
+        "suspended"
+    ]
+
+
+@virtual
+async def test_a_stream_that_nobody_grants_fails_without_what_was_not_sent() -> None:
+    stage = await begun(expires_s=3)
+    model = ScriptedModel("a", 4, "withheld", 3600)
+    producer = stage.producer(model)
+    await producer.run((stage.opened,))
+    assert await stage.told() == [
+        *("opened", "expiring", "a", "pause", "failed credential-ended"),
+    ]
+    closed = (await stage.records())[-1]
+    assert closed.body["error"]["reason"] == "expired"
+    assert 4 + PAUSE_S <= asyncio.get_running_loop().time() < 4 + PAUSE_S + 3
+    assert isinstance(producer.error, CredentialEnded)
+    assert model.closed
+    assert "withheld" not in repr(stage.store.items)
+
+
+# Found by the simulation: it was closed as completed.
+@virtual
+async def test_an_answer_that_came_to_its_end_in_a_pause_has_failed_too() -> None:
+    stage = await begun(expires_s=3)
+    await stage.produce("a", 4, "b", DONE)
+    assert (await stage.told())[-2:] == ["pause", "failed credential-ended"]
+    assert _text(await stage.records()) == "a"
+
+
+@virtual
+async def test_an_answer_of_which_all_is_written_needs_no_permission_to_end() -> None:
+    stage = await begun(expires_s=3)
+    await stage.produce("a", 4, DONE)
+    assert await stage.told() == ["opened", "expiring", "a", "completed"]
+
+
+@virtual
+async def test_a_cancel_ends_a_pause() -> None:
+    stage = await begun(expires_s=3)
+    production = stage.start(ScriptedModel("a", 4, "b", 3600))
+    await asyncio.sleep(10)
+    await cancel(stage.lifecycle, stage.key, stage.caller)
+    await production
+    assert (await stage.told())[-3:] == ["pause", "cancel", "cancelled"]
+    assert asyncio.get_running_loop().time() < 12
+
+
+@virtual
+async def test_a_successor_ends_a_pause() -> None:
+    stage = await begun(expires_s=3)
+    production = stage.start(ScriptedModel("a", 4, "b", 3600))
+    await asyncio.sleep(10)
+    seq = (await stage.log.tail(stage.key)).seq + 1
+    await stage.append(stage.record(seq, Kind.EPOCH, epoch=2))
+    await production
+    assert (await stage.told())[-2:] == ["pause", "epoch"]
+    assert asyncio.get_running_loop().time() < 12
+
+
+@virtual
+async def test_a_deadline_ends_a_pause() -> None:
+    stage = await begun(expires_s=3)
+    await stage.produce("a", 4, "b", 3600, deadline=30.0)
+    assert (await stage.told())[-2:] == ["pause", "failed credential-ended"]
+    assert 20 <= asyncio.get_running_loop().time() < 22
+
+
+# Nobody would have closed it before it counted as dead.
+@virtual
+async def test_a_shutdown_in_a_pause_closes_the_stream_and_shows_nothing() -> None:
+    stage = await begun(expires_s=3)
+    production = stage.start(ScriptedModel("a", 4, "b", 3600))
+    await asyncio.sleep(10)
+    production.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await production
+    assert (await stage.told())[-2:] == ["pause", "failed credential-ended"]
+    assert _text(await stage.records()) == "a"
+    assert asyncio.get_running_loop().time() == 10
+
+
+# It was offered again without its entry of the audit.
+@pytest.mark.parametrize("fate", ["ok", "fail", "lose"])
+@virtual
+async def test_a_shutdown_while_a_pause_is_written_tells_of_it_all_the_same(fate: Any) -> None:
+    stage = await begun(expires_s=3)
+    production = stage.start(ScriptedModel("a", 4, "b", 3600))
+    await asyncio.sleep(3.5)
+    stage.store.write_s = 1.0
+    stage.store.fates.append(fate)
+    await asyncio.sleep(1)
+    stage.store.write_s = 0.0
+    production.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await production
+    assert await stage.told() == ["opened", "expiring", "a", "pause", "failed credential-ended"]
+    assert await stage.audited() == ["started ok", "paused ok", "closed error"]
+
+
+@virtual
+async def test_a_grant_that_is_faster_than_the_pause_makes_it_needless() -> None:
+    stage = await begun(expires_s=3)
+    production = stage.start(ScriptedModel("a", 4, "b", DONE))
+    await asyncio.sleep(2)
+    await grant(stage.lifecycle, stage.key, stage.caller)
+    await production
+    assert await stage.told() == [
+        *("opened", "expiring", "a", "grant", "b", "completed"),
+    ]
+
+
+# It was offered again at the next slot, without another question.
+@virtual
+async def test_a_text_that_loses_its_slot_is_written_only_if_it_still_may_be() -> None:
+    stage = await begun(expires_s=3)
+    production = stage.start(ScriptedModel(1, "a", 1, "b", 3600))
+    await asyncio.sleep(1.5)
+    stage.store.write_s = 2.0
+    await asyncio.sleep(1)  # `b` is on its way
+    stage.store.write_s = 0.0
+    await stage.append(replace(stage.record(3, Kind.PAUSE), kind="news"))
+    await production
+    assert await stage.told() == [
+        *("opened", "expiring", "a", "news", "pause", "failed credential-ended"),
+    ]
+
+
+@virtual
+async def test_a_grant_by_a_credential_that_has_ended_does_not_help() -> None:
+    stage = await begun(expires_s=3)
+    other = stage.caller_by("also-short", valid_until=EPOCH_S + 12)
+    production = stage.start(ScriptedModel("a", 4, "b", 10, "c", 3600))
+    await asyncio.sleep(10)
+    await grant(stage.lifecycle, stage.key, other)
+    await production
+    assert (await stage.told())[3:] == [
+        *("pause", "grant", "b", "pause", "failed credential-ended")
+    ]
+
+
+@virtual
+async def test_clients_are_told_half_a_minute_before_an_expiry_and_once() -> None:
+    stage = await begun(expires_s=60)
+    production = stage.start(ScriptedModel("a", 100, "b", DONE))
+    await asyncio.sleep(59)
+    records = await stage.records()
+    (notice,) = [record for record in records if record.kind == Kind.EXPIRING]
+    assert notice.body == {"expires_at": EPOCH_S + 60}
+    assert 25_000 <= (EPOCH_S + 60) * 1000 - notice.at <= 30_000
+    longer = stage.caller_by("longer", valid_until=EPOCH_S + 130)
+    await grant(stage.lifecycle, stage.key, longer)
+    await production
+    told = [record for record in await stage.records() if record.kind == Kind.EXPIRING]
+    assert [record.body["expires_at"] - EPOCH_S for record in told] == [60, 130]
+    assert _text(await stage.records()) == "ab"
+
+
+@virtual
+async def test_what_cannot_be_looked_up_stops_nothing_for_half_a_minute() -> None:
+    stage = await Stage().begin()
+    steps: list[str | float] = ["x", 1.0] * 60
+    model = ScriptedModel(*steps, DONE)
+    production = stage.start(model)
+    await asyncio.sleep(1.5)
+    stage.store.unreadable = True
+    with pytest.raises(Unavailable):
+        await production
+    assert 29 <= asyncio.get_running_loop().time() <= 32
+    assert model.closed
+    stage.store.unreadable = False
+    assert 28 <= len(_text(await stage.records())) <= 31
+
+
+@virtual
+async def test_a_pause_outlasts_a_store_that_is_away() -> None:
+    stage = await begun(expires_s=3)
+    production = stage.start(ScriptedModel("a", 4, "b", DONE))
+    await asyncio.sleep(5)
+    stage.store.unreadable = True
+    await asyncio.sleep(45)
+    stage.store.unreadable = False
+    await grant(stage.lifecycle, stage.key, stage.caller)
+    await production
+    assert (await stage.told())[3:] == ["pause", "grant", "b", "completed"]
+
+
+def _text(records: Sequence[Record]) -> str:
+    return "".join(record.text for record in records)

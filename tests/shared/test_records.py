@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.records import (
+    DAY_S,
     Item,
     Kind,
     Record,
@@ -16,7 +17,11 @@ from shared.records import (
 )
 
 TIMES = st.integers(0, 2**48 - 1)
-RANDOM = st.binary(min_size=9, max_size=9)
+RANDOM = st.binary(min_size=7, max_size=7)
+DAYS = st.integers(1, 3650)
+TENANTS = st.from_regex(r"[a-z0-9][a-z0-9-]{0,9}", fullmatch=True)
+USERS = st.none() | st.text(max_size=20)
+KEY = StreamKey("tenant", new_stream_id(7, bytes(7), tenant="tenant", user=None, retention_days=30))
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -24,47 +29,87 @@ JSON = st.recursive(
 )
 
 
-@given(TIMES, TIMES, RANDOM, RANDOM)
-def test_ids_sort_by_their_time(a_ms: int, b_ms: int, a: bytes, b: bytes) -> None:
-    first, second = new_stream_id(a_ms, a), new_stream_id(b_ms, b)
-    assert (first < second) == ((a_ms, a) < (b_ms, b))
+@given(TIMES, TIMES, RANDOM, RANDOM, st.lists(DAYS, min_size=2, max_size=2), USERS)
+def test_ids_sort_by_their_time(
+    a_ms: int, b_ms: int, a: bytes, b: bytes, days: list[int], user: str | None
+) -> None:
+    first = new_stream_id(a_ms, a, tenant="tenant", user=None, retention_days=days[0])
+    second = new_stream_id(b_ms, b, tenant="tenant", user=user, retention_days=days[1])
+    if a_ms != b_ms:
+        assert (first < second) == (a_ms < b_ms)
 
 
-@given(TIMES, RANDOM)
-def test_an_id_tells_when_it_was_made(now_ms: int, randomness: bytes) -> None:
-    made = new_stream_id(now_ms, randomness)
+@given(TIMES, RANDOM, DAYS, USERS)
+def test_an_id_tells_when_it_was_made_and_for_how_long(
+    now_ms: int, randomness: bytes, days: int, user: str | None
+) -> None:
+    made = new_stream_id(now_ms, randomness, tenant="t", user=user, retention_days=days)
     assert is_stream_id(made)
-    assert StreamKey("tenant", made).created_ms == now_ms
+    key = StreamKey("t", made)
+    assert key.created_ms == now_ms
+    assert key.expires_at == now_ms // 1000 + days * DAY_S
 
 
-@pytest.mark.parametrize("size", [0, 8, 10])
+@given(RANDOM, TENANTS, USERS, TENANTS, USERS)
+def test_an_id_tells_whose_it_is(
+    randomness: bytes, tenant: str, user: str | None, other_tenant: str, other_user: str | None
+) -> None:
+    made = new_stream_id(0, randomness, tenant=tenant, user=user, retention_days=1)
+    assert StreamKey(tenant, made).belongs_to(user)
+    if user != other_user:
+        assert not StreamKey(tenant, made).belongs_to(other_user)
+    if tenant != other_tenant:
+        assert not StreamKey(other_tenant, made).belongs_to(user)
+
+
+def test_no_user_can_be_taken_for_nobody() -> None:
+    made = new_stream_id(0, bytes(7), tenant="a", user=None, retention_days=1)
+    assert not StreamKey("a", made).belongs_to("")
+
+
+def test_an_id_shows_neither_the_tenant_nor_the_user() -> None:
+    made = new_stream_id(7, bytes(7), tenant="a", user="ann", retention_days=1)
+    other = new_stream_id(7, bytes(7), tenant="b", user="ann", retention_days=1)
+    assert made != other
+    assert len({made[:12], other[:12]}) == 1
+
+
+@pytest.mark.parametrize("size", [0, 6, 8])
 def test_an_id_takes_exactly_its_randomness(size: int) -> None:
-    with pytest.raises(ValueError, match="9 random bytes"):
-        new_stream_id(0, bytes(size))
+    with pytest.raises(ValueError, match="7 random bytes"):
+        new_stream_id(0, bytes(size), tenant="t", user=None, retention_days=1)
 
 
-@pytest.mark.parametrize("text", ["", "0" * 23, "0" * 25, "w" * 24, "A" * 24, "0" * 24 + "\n"])
+@pytest.mark.parametrize("text", ["", "0" * 31, "0" * 33, "w" * 32, "A" * 32, "0" * 32 + "\n"])
 def test_anything_else_is_no_id(text: str) -> None:
     assert not is_stream_id(text)
+
+
+@given(st.text("0123456789abcdefghijklmnopqrstuv", min_size=32, max_size=32))
+def test_whatever_looks_like_an_id_can_be_asked(text: str) -> None:
+    assert is_stream_id(text)
+    key = StreamKey("tenant", text)
+    assert key.expires_at >= key.created_ms // 1000
+    assert not (key.belongs_to("ann") and key.belongs_to("bob"))
 
 
 @given(st.text(), st.dictionaries(st.text(), JSON, max_size=4))
 def test_a_record_comes_back_as_it_was(text: str, body: dict[str, object]) -> None:
     record = Record(7, Kind.TEXT, 2, 1_800_000_000_123, "writer", text, body)
-    item = record.to_item("tenant#stream", 99)
+    item = record.to_item(KEY)
     assert Record.from_item(item) == record
-    assert (item["pk"], item["expires_at"]) == ("tenant#stream", 99)
+    assert (item["pk"], item["expires_at"]) == (KEY.pk, KEY.expires_at)
     assert all(isinstance(value, str | int) for value in item.values())
 
 
 def test_a_record_without_text_or_body_stores_neither() -> None:
-    item = Record(7, Kind.HEARTBEAT, 1, 0, "writer").to_item("pk", 0)
+    item = Record(7, Kind.HEARTBEAT, 1, 0, "writer").to_item(KEY)
     assert not item.keys() & {"text", "body"}
 
 
 def test_a_kind_that_is_not_known_yet_is_read_all_the_same() -> None:
     record = Record(7, "from-the-future", 1, 0, "writer")
-    assert Record.from_item(record.to_item("pk", 0)) == record
+    assert Record.from_item(record.to_item(KEY)) == record
 
 
 def test_a_summary_comes_back_as_it_was() -> None:
@@ -77,10 +122,22 @@ def test_a_summary_comes_back_as_it_was() -> None:
         "error": dump({"type": "t"}),
         "metadata": dump({"é": "ü"}),
         "parent": "p",
+        "user": "u",
         "last_seq": 4,
     }
     assert Summary.from_item(open_item | closed) == Summary(
-        "s", "open", "demo", 1, 2, "stop", {"output_tokens": 3}, {"type": "t"}, {"é": "ü"}, "p", 4
+        stream="s",
+        status="open",
+        model="demo",
+        created_at=1,
+        closed_at=2,
+        finish_reason="stop",
+        usage={"output_tokens": 3},
+        error={"type": "t"},
+        metadata={"é": "ü"},
+        parent="p",
+        user="u",
+        last_seq=4,
     )
 
 

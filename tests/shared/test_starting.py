@@ -1,65 +1,79 @@
 """Starting and cancelling: once, whatever is asked twice, lost or late."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
+from shared.authority import Caller
+from shared.breaker import FAILURES_MIN, JUDGED_AFTER_S
 from shared.errors import (
+    Forbidden,
     IdempotencyInFlight,
     IdempotencyKeyReused,
     InvalidRequest,
+    LimitExceeded,
     NotFound,
+    PolicyViolated,
     ProducerLost,
     ProviderFailed,
     TooLarge,
     Unavailable,
 )
+from shared.idempotency import Idempotency
+from shared.identity import SCOPES, Identity
+from shared.identity.keys import DEFAULT_SCOPES
+from shared.lifecycle import CONTROL_TRIES_MAX, LOST_TRIES_MAX
 from shared.log import Log
 from shared.models import Message, Models
 from shared.pacing import Pacing
-from shared.records import Kind, Record, StreamKey
+from shared.records import DAY_S, Kind, Record, StreamKey
 from shared.starting import (
-    CONTROL_TRIES_MAX,
-    OPEN_TRIES_MAX,
     OPENED_BYTES_MAX,
     Replayed,
     Start,
     Started,
+    Starting,
     cancel,
     check_replay,
-    start_stream,
+    grant,
 )
-from shared.tenants import Idempotency, Identity, Tenants
+from shared.table import Conflict, Write
 from tests.simulation.clock import virtual
-from tests.simulation.scripted import DONE, START, ScriptedModel, Stage
+from tests.simulation.scripted import DONE, EPOCH_S, START, ScriptedModel, Stage
 
 MODELS = Models({"scripted": ScriptedModel()})
-TENANT = Identity("tenant")
 KEY = Idempotency("key", "fingerprint")
+RULES = {
+    "detectors": {"email": "mask"},
+    "words": [{"word": "classified"}, {"word": "forbidden", "mode": "close", "name": "ban"}],
+    "prompts": True,
+}
 
 
 async def begin(
     stage: Stage,
     start: Start = START,
     *,
-    identity: Identity = TENANT,
+    caller: Caller | None = None,
     idempotency: Idempotency | None = None,
     epoch: int = 1,
 ) -> Started | Replayed:
-    return await start_stream(
-        stage.log,
-        Tenants(stage.store),
-        MODELS,
-        identity,
-        start,
-        epoch=epoch,
-        idempotency=idempotency,
+    return await Starting(stage.lifecycle, MODELS, stage.breakers).start(
+        caller or stage.caller, start, epoch=epoch, idempotency=idempotency
     )
 
 
-def streams(stage: Stage) -> int:
-    return sum(key[2] == 0 for key in stage.store.items)
+def asked(started: Started) -> Start:
+    """What the log keeps of what was asked."""
+    return Start.from_body(started.opened.body)
+
+
+def stranger(stage: Stage) -> Caller:
+    """Who asks for another tenant."""
+    tenant = replace(stage.tenant, name="other")
+    return Caller(Identity("other", credential="key:other"), tenant)
 
 
 @virtual
@@ -87,7 +101,8 @@ async def test_a_model_that_is_not_there_starts_nothing() -> None:
     stage = Stage()
     with pytest.raises(InvalidRequest):
         await begin(stage, replace(START, model="other"))
-    assert not stage.store.items
+    assert stage.streams() == 0
+    assert not stage.counters()
 
 
 @virtual
@@ -96,7 +111,8 @@ async def test_a_conversation_that_no_record_can_hold_starts_nothing() -> None:
     with pytest.raises(TooLarge) as raised:
         await begin(stage, replace(START, messages=(Message("user", "é" * OPENED_BYTES_MAX),)))
     assert raised.value.extensions["maximum"] == OPENED_BYTES_MAX
-    assert not stage.store.items
+    assert stage.streams() == 0
+    assert not stage.counters()
 
 
 @virtual
@@ -106,7 +122,7 @@ async def test_a_request_that_is_repeated_starts_nothing_new() -> None:
     again = await begin(stage, idempotency=KEY)
     assert isinstance(first, Started)
     assert again == Replayed(first.key)
-    assert streams(stage) == 1
+    assert stage.streams() == 1
 
 
 @virtual
@@ -115,17 +131,21 @@ async def test_of_requests_at_the_same_time_one_starts_the_stream() -> None:
     outcomes = await asyncio.gather(*(begin(stage, idempotency=KEY) for _ in range(20)))
     assert sum(isinstance(outcome, Started) for outcome in outcomes) == 1
     assert len({outcome.key for outcome in outcomes}) == 1
-    assert streams(stage) == 1
+    assert stage.streams() == 1
 
 
 @virtual
 async def test_a_request_whose_reply_was_lost_is_answered_when_it_is_repeated() -> None:
     stage = Stage()
-    stage.store.fates.extend(["lose"] * OPEN_TRIES_MAX)
+    stage.store.fates.extend(["lose"] * LOST_TRIES_MAX)
     with pytest.raises(Unavailable):
-        await begin(stage, idempotency=KEY)
-    assert isinstance(await begin(stage, idempotency=KEY), Replayed)
-    assert streams(stage) == 1
+        await begin(stage)
+    stage.store.fates.extend(["lose"] * LOST_TRIES_MAX)
+    stage.store._done.clear()
+    first = await begin(stage, idempotency=KEY)
+    assert isinstance(first, Replayed)  # by its claim, which was written with it
+    assert await begin(stage, idempotency=KEY) == first
+    assert stage.streams() == 2
 
 
 @pytest.mark.parametrize("fate", ["lose", "fail"])
@@ -134,13 +154,13 @@ async def test_a_start_that_may_have_happened_is_asked_for_again(fate: str) -> N
     stage = Stage()
     stage.store.fates.append(fate)  # type: ignore[arg-type]
     assert isinstance(await begin(stage, idempotency=KEY), Started)
-    assert streams(stage) == 1
+    assert stage.streams() == 1
 
 
 @virtual
 async def test_a_request_that_failed_before_it_was_written_left_no_claim() -> None:
     stage = Stage()
-    stage.store.fates.extend(["fail"] * OPEN_TRIES_MAX)
+    stage.store.fates.extend(["fail"] * LOST_TRIES_MAX)
     with pytest.raises(Unavailable):
         await begin(stage, idempotency=KEY)
     assert isinstance(await begin(stage, idempotency=KEY), Started)
@@ -152,8 +172,9 @@ async def test_a_key_belongs_to_one_body_of_one_user_of_one_tenant() -> None:
     await begin(stage, idempotency=KEY)
     with pytest.raises(IdempotencyKeyReused):
         await begin(stage, idempotency=replace(KEY, fingerprint="another"))
-    for identity in (Identity("tenant", "user"), Identity("tenant", "user2"), Identity("other")):
-        assert isinstance(await begin(stage, identity=identity, idempotency=KEY), Started)
+    users = [stage.caller_by(user, user=user) for user in ("ann", "bob")]
+    for caller in (*users, stranger(stage)):
+        assert isinstance(await begin(stage, caller=caller, idempotency=KEY), Started)
     assert isinstance(await begin(stage, idempotency=replace(KEY, key="other")), Started)
 
 
@@ -162,7 +183,7 @@ async def test_without_a_key_every_request_starts_a_stream() -> None:
     stage = Stage()
     await begin(stage)
     await begin(stage)
-    assert streams(stage) == 2
+    assert stage.streams() == 2
 
 
 @virtual
@@ -176,9 +197,9 @@ async def test_a_key_is_kept_nowhere_in_the_clear() -> None:
 async def test_a_repeated_request_is_told_that_the_first_still_runs() -> None:
     stage = await Stage().begin()
     with pytest.raises(IdempotencyInFlight) as raised:
-        await check_replay(stage.log, stage.key, may_run=False)
+        await check_replay(stage.lifecycle, stage.key, may_run=False)
     assert raised.value.headers["Location"] == f"/v1/streams/{stage.key.stream}/events"
-    await check_replay(stage.log, stage.key, may_run=True)
+    await check_replay(stage.lifecycle, stage.key, may_run=True)
 
 
 @virtual
@@ -188,10 +209,10 @@ async def test_a_repeated_request_gets_an_answer_or_what_the_first_was_told() ->
     await answered.produce("a", DONE)
     await failed.produce(error)
     await broke.produce("a", 1, error)
-    await check_replay(answered.log, answered.key, may_run=False)
-    await check_replay(broke.log, broke.key, may_run=False)
+    await check_replay(answered.lifecycle, answered.key, may_run=False)
+    await check_replay(broke.lifecycle, broke.key, may_run=False)
     with pytest.raises(ProviderFailed) as raised:
-        await check_replay(failed.log, failed.key, may_run=False)
+        await check_replay(failed.lifecycle, failed.key, may_run=False)
     # With this key it will be the same again.
     assert raised.value.brief() == {**error.brief(), "retryable": False}
 
@@ -201,7 +222,7 @@ async def test_a_repeated_request_closes_a_stream_whose_producer_died() -> None:
     stage = await Stage().begin()
     await asyncio.sleep(16)
     with pytest.raises(ProducerLost):
-        await check_replay(stage.log, stage.key, may_run=False)
+        await check_replay(stage.lifecycle, stage.key, may_run=False)
     assert await stage.told() == ["opened", "failed producer-lost"]
 
 
@@ -213,7 +234,7 @@ async def test_a_stream_is_continued_from_its_parents_conversation_and_text() ->
     child = await begin(stage, Start("scripted", (more,), parent=stage.key.stream))
     assert isinstance(child, Started)
     answer = Message("assistant", "Two words")
-    assert child.start.messages == (*START.messages, answer, more)
+    assert asked(child).messages == (*START.messages, answer, more)
     assert (await stage.log.summary(child.key)).parent == stage.key.stream
 
 
@@ -225,7 +246,7 @@ async def test_a_parent_that_still_runs_is_cancelled_first() -> None:
     child = await begin(stage, Start("scripted", (), parent=stage.key.stream))
     await production
     assert isinstance(child, Started)
-    assert child.start.messages[-1] == Message("assistant", "a")
+    assert asked(child).messages[-1] == Message("assistant", "a")
     assert await stage.told() == ["opened", "a", "cancel", "cancelled"]
 
 
@@ -237,7 +258,7 @@ async def test_no_text_of_a_parent_is_missed_however_stale_the_reads() -> None:
     stage.store.hidden = {2, 3}
     child = await begin(stage, Start("scripted", (), parent=stage.key.stream))
     assert isinstance(child, Started)
-    assert child.start.messages[-1] == Message("assistant", "ab")
+    assert asked(child).messages[-1] == Message("assistant", "ab")
 
 
 @virtual
@@ -246,7 +267,7 @@ async def test_a_long_parent_is_read_to_its_end() -> None:
     await stage.write(*(f"{n} " for n in range(2500)))
     child = await begin(stage, Start("scripted", (), parent=stage.key.stream))
     assert isinstance(child, Started)
-    assert child.start.messages[-1].content == "".join(f"{n} " for n in range(2500))
+    assert asked(child).messages[-1].content == "".join(f"{n} " for n in range(2500))
 
 
 @virtual
@@ -254,18 +275,18 @@ async def test_a_parent_that_is_not_there_or_anothers_starts_nothing() -> None:
     stage = await Stage().begin()
     start = replace(START, parent=stage.key.stream)
     with pytest.raises(NotFound):
-        await begin(stage, start, identity=Identity("other"))
+        await begin(stage, start, caller=stranger(stage))
     with pytest.raises(NotFound):
-        await begin(stage, replace(START, parent="0" * 24))
+        await begin(stage, replace(START, parent="0" * 32))
     assert await stage.told() == ["opened"]
-    assert streams(stage) == 1
+    assert stage.streams() == 1
 
 
 @virtual
 async def test_a_cancel_is_written_once_however_often_it_is_asked() -> None:
     stage = await Stage().begin()
-    first = await cancel(stage.log, stage.key)
-    again = await cancel(stage.log, stage.key)
+    first = await cancel(stage.lifecycle, stage.key, stage.caller)
+    again = await cancel(stage.lifecycle, stage.key, stage.caller)
     assert (first.kind, first) == (Kind.CANCEL, again)
     assert await stage.told() == ["opened", "cancel"]
 
@@ -275,7 +296,7 @@ async def test_a_cancel_after_the_end_changes_nothing() -> None:
     stage = await Stage().begin()
     await stage.produce("a", DONE)
     told = await stage.told()
-    assert (await cancel(stage.log, stage.key)).closes
+    assert (await cancel(stage.lifecycle, stage.key, stage.caller)).closes
     assert await stage.told() == told
 
 
@@ -286,7 +307,7 @@ async def test_a_cancel_that_races_with_the_end_is_told_how_it_ended() -> None:
         stage.store.write_s = 0.1
         production = stage.start(ScriptedModel("a", DONE))
         await asyncio.sleep(delay_s)
-        record = await cancel(stage.log, stage.key)
+        record = await cancel(stage.lifecycle, stage.key, stage.caller)
         await production
         status = (await stage.log.summary(stage.key)).status
         assert status == ("completed" if record.closes else "cancelled")
@@ -297,16 +318,16 @@ async def test_a_cancel_closes_a_stream_whose_producer_is_dead() -> None:
     stage = await Stage().begin()
     await stage.write("a")
     await asyncio.sleep(16)
-    assert (await cancel(stage.log, stage.key)).closes
+    assert (await cancel(stage.lifecycle, stage.key, stage.caller)).closes
     assert await stage.told() == ["opened", "a", "cancel", "cancelled"]
 
 
 @virtual
 async def test_a_cancel_that_was_not_obeyed_is_carried_out_by_the_next() -> None:
     stage = await Stage().begin()
-    await cancel(stage.log, stage.key)
+    await cancel(stage.lifecycle, stage.key, stage.caller)
     await asyncio.sleep(16)
-    assert (await cancel(stage.log, stage.key)).closes
+    assert (await cancel(stage.lifecycle, stage.key, stage.caller)).closes
     assert (await stage.log.summary(stage.key)).status == "cancelled"
 
 
@@ -315,17 +336,19 @@ async def test_a_cancel_gives_up_on_a_stream_that_takes_every_slot(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stage = await Stage().begin()
-    append, tries = Log.append, 0
+    append, tries = Log.append_with, 0
 
-    async def append_too_late(self: Log, key: StreamKey, wish: Record) -> Record:
+    async def append_too_late(
+        self: Log, key: StreamKey, wish: Record, also: Sequence[Write]
+    ) -> Conflict | None:
         nonlocal tries
         tries += 1
-        await append(self, key, stage.record(wish.seq, Kind.TEXT, text="x"))
-        return await append(self, key, wish)
+        await stage.append(stage.record(wish.seq, Kind.TEXT, text="x"))
+        return await append(self, key, wish, also)
 
-    monkeypatch.setattr(Log, "append", append_too_late)
+    monkeypatch.setattr(Log, "append_with", append_too_late)
     with pytest.raises(Unavailable):
-        await cancel(stage.log, stage.key)
+        await cancel(stage.lifecycle, stage.key, stage.caller)
     assert tries == CONTROL_TRIES_MAX
     assert (await stage.told())[-1] == "x"
 
@@ -334,16 +357,285 @@ async def test_a_cancel_gives_up_on_a_stream_that_takes_every_slot(
 async def test_a_stream_of_another_tenant_cannot_be_cancelled() -> None:
     stage = await Stage().begin()
     with pytest.raises(NotFound):
-        await cancel(stage.log, StreamKey("other", stage.key.stream))
+        await cancel(stage.lifecycle, StreamKey("other", stage.key.stream), stranger(stage))
     assert await stage.told() == ["opened"]
 
 
 @virtual
 async def test_a_launch_that_failed_is_what_its_repetition_is_told() -> None:
     stage = await Stage().begin()
-    await stage.log.close_abandoned(
+    await stage.lifecycle.close_abandoned(
         stage.key, stage.opened, Unavailable("No producer could be started.")
     )
     with pytest.raises(Unavailable) as raised:
-        await check_replay(stage.log, stage.key, may_run=True)
+        await check_replay(stage.lifecycle, stage.key, may_run=True)
     assert raised.value.detail == "No producer could be started."
+
+
+# What a tenant allows
+
+
+@virtual
+async def test_a_model_that_is_not_open_to_a_tenant_starts_nothing() -> None:
+    stage = Stage(models=["demo", "openai/*"])
+    with pytest.raises(Forbidden) as raised:
+        await begin(stage)
+    assert raised.value.extensions == {"field": "model"}
+    assert stage.streams() == 0
+    stage.change(models=["script*"])
+    assert isinstance(
+        await begin(stage, caller=replace(stage.caller, tenant=stage.tenant)), Started
+    )
+
+
+@virtual
+async def test_an_answer_is_bounded_by_what_its_tenant_allows() -> None:
+    stage = Stage(max_tokens=50)
+    for wanted, kept in ((None, 50), (1, 1), (50, 50)):
+        started = await begin(stage, replace(START, max_tokens=wanted))
+        assert isinstance(started, Started)
+        assert asked(started).max_tokens == kept
+    with pytest.raises(InvalidRequest) as raised:
+        await begin(stage, replace(START, max_tokens=51))
+    assert raised.value.extensions == {"field": "max_tokens", "maximum": 50}
+    assert stage.streams() == 3
+
+
+@virtual
+async def test_without_a_bound_an_answer_is_what_was_asked_for() -> None:
+    stage = Stage()
+    for wanted in (None, 10**6):
+        started = await begin(stage, replace(START, max_tokens=wanted))
+        assert isinstance(started, Started)
+        assert asked(started).max_tokens == wanted
+
+
+@virtual
+async def test_a_start_takes_its_prompt_and_the_most_that_it_may_say() -> None:
+    stage = Stage(limits={"tokens_per_day": 5000})
+    first = await begin(stage, replace(START, max_tokens=100))
+    second = await begin(stage)
+    assert isinstance(first, Started)
+    assert isinstance(second, Started)
+    # "Count." is two tokens; who says nothing may have 4,096, or what is left.
+    assert first.opened.body["held"]["tokens"] == 102
+    assert second.opened.body["held"]["tokens"] == 4098
+    third = await begin(stage)
+    assert isinstance(third, Started)
+    assert third.opened.body["allowance"] == 5000 - 102 - 4098 - 2
+
+
+@virtual
+async def test_what_a_start_leaves_is_told() -> None:
+    started = await begin(Stage(limits={"streams_at_once": 3}))
+    assert isinstance(started, Started)
+    assert ("tenant-streams-at-once", 2) in {(left.policy, left.left) for left in started.left}
+
+
+# Who only repeats a request must not be refused for what the first one took.
+@virtual
+async def test_a_repeated_request_is_not_refused_for_what_the_first_one_took() -> None:
+    stage = Stage(limits={"streams_at_once": 1})
+    first = await begin(stage, idempotency=KEY)
+    assert await begin(stage, idempotency=KEY) == Replayed(first.key)
+    with pytest.raises(LimitExceeded):
+        await begin(stage, idempotency=replace(KEY, key="other"))
+    with pytest.raises(LimitExceeded):
+        await begin(stage)
+    with pytest.raises(IdempotencyKeyReused):
+        await begin(stage, idempotency=replace(KEY, fingerprint="other"))
+
+
+@virtual
+async def test_a_repeated_request_is_answered_while_nothing_can_be_written() -> None:
+    stage = Stage()
+    first = await begin(stage, idempotency=KEY)
+    stage.store.broken = True
+    assert await begin(stage, idempotency=KEY) == Replayed(first.key)
+    with pytest.raises(Unavailable):
+        await begin(stage)
+
+
+@virtual
+async def test_a_repeated_request_is_answered_while_its_model_fails() -> None:
+    stage = Stage()
+    first = await begin(stage, idempotency=KEY)
+    await _trip(stage)
+    assert await begin(stage, idempotency=KEY) == Replayed(first.key)
+    with pytest.raises(Unavailable) as raised:
+        await begin(stage)
+    assert int(raised.value.headers["Retry-After"]) > 1
+
+
+async def _trip(stage: Stage) -> None:
+    """Open the breaker of the model."""
+    for number in range(FAILURES_MIN):
+        if number == FAILURES_MIN - 1:
+            await asyncio.sleep(JUDGED_AFTER_S)
+        call = await stage.breakers.admit("scripted")
+        assert call
+        async with call:
+            call.failed()
+
+
+@virtual
+async def test_a_stream_is_of_the_user_and_the_credential_that_asked() -> None:
+    stage = Stage()
+    ann = stage.caller_by("ann", user="ann", valid_until=EPOCH_S + 60)
+    started = await begin(stage, caller=ann)
+    assert isinstance(started, Started)
+    assert started.key.belongs_to("ann")
+    body = started.opened.body
+    assert (body["user"], body["credential"], body["expires_at"]) == (
+        *("ann", "key:ann", EPOCH_S + 60),
+    )
+    assert (await stage.log.summary(started.key)).user == "ann"
+
+
+@virtual
+async def test_a_stream_is_kept_for_as_long_as_its_tenant_wants() -> None:
+    stage = Stage(retention_days=3)
+    started = await begin(stage)
+    assert started.key.expires_at == EPOCH_S + 3 * DAY_S
+
+
+# Parents
+
+
+@pytest.mark.parametrize(
+    ("owner", "by", "scopes", "found"),
+    [
+        ("ann", "ann", DEFAULT_SCOPES, True),
+        ("ann", "bob", DEFAULT_SCOPES, False),
+        (None, "ann", DEFAULT_SCOPES, False),
+        ("ann", "bob", SCOPES, True),
+        ("ann", None, DEFAULT_SCOPES, True),
+        (None, None, DEFAULT_SCOPES, True),
+    ],
+)
+@virtual
+async def test_a_parent_must_be_ones_own(
+    owner: str | None, by: str | None, scopes: frozenset[str], found: bool
+) -> None:
+    stage = Stage()
+    parent = await begin(stage, caller=stage.caller_by("first", user=owner))
+    caller = stage.caller_by("second", user=by, scopes=scopes)
+    start = replace(START, parent=parent.key.stream)
+    if found:
+        assert isinstance(await begin(stage, start, caller=caller), Started)
+        return
+    with pytest.raises(NotFound):
+        await begin(stage, start, caller=caller)
+    assert stage.streams() == 1
+    assert (await stage.log.tail(parent.key)).kind == Kind.OPENED
+
+
+@virtual
+async def test_a_parent_whose_retention_is_over_is_not_there() -> None:
+    stage = Stage(retention_days=1)
+    parent = await begin(stage)
+    await asyncio.sleep(DAY_S - 1)
+    start = replace(START, parent=parent.key.stream)
+    assert isinstance(await begin(stage, start), Started)
+    await asyncio.sleep(1)
+    with pytest.raises(NotFound):
+        await begin(stage, start)
+    assert stage.streams() == 2
+
+
+# A request that was refused had cancelled its parent.
+@virtual
+async def test_a_parent_of_a_request_that_its_rules_refuse_goes_on() -> None:
+    stage = await Stage(redaction=RULES).begin()
+    await stage.write("Some text.")
+    message = Message("user", "More of the forbidden.")
+    start = replace(START, messages=(message,), parent=stage.key.stream)
+    with pytest.raises(PolicyViolated):
+        await begin(stage, start)
+    assert await stage.told() == ["opened", "Some text."]
+
+
+# Prompts
+
+
+@virtual
+async def test_prompts_are_redacted_before_anything_is_stored() -> None:
+    stage = Stage(redaction=RULES)
+    messages = (Message("system", "Call ann@example.org."), Message("user", "It is classified."))
+    started = await begin(stage, replace(START, messages=messages))
+    assert isinstance(started, Started)
+    shown = [message.content for message in asked(started).messages]
+    assert shown == ["Call [email].", "It is [word]."]
+    assert "ann@" not in repr(stage.store.items)
+    assert stage.streams() == 1
+    # What the model is asked comes from there.
+    assert asked(started).ask().messages == asked(started).messages
+
+
+@virtual
+async def test_prompts_are_as_they_are_where_only_answers_are_redacted() -> None:
+    stage = Stage(redaction=RULES | {"prompts": False})
+    messages = (Message("user", "Call ann@example.org, forbidden or not."),)
+    started = await begin(stage, replace(START, messages=messages))
+    assert isinstance(started, Started)
+    assert asked(started).messages == messages
+
+
+@virtual
+async def test_a_prompt_that_breaks_a_rule_starts_nothing_and_is_told_nowhere() -> None:
+    stage = Stage(redaction=RULES)
+    with pytest.raises(PolicyViolated) as raised:
+        await begin(
+            stage, replace(START, messages=(Message("user", "So forbidden!"),)), idempotency=KEY
+        )
+    assert raised.value.extensions == {"rule": "ban", "field": "messages"}
+    assert "forbidden!" not in raised.value.detail
+    assert "So " not in repr(stage.store.items)
+    assert stage.streams() == 0
+    assert not stage.counters()
+
+
+@virtual
+async def test_what_a_parent_was_asked_is_redacted_by_the_rules_of_now() -> None:
+    stage = await Stage().begin()
+    await stage.produce("Ask ann@example.org", DONE)
+    stage.change(redaction=RULES)
+    caller = replace(stage.caller, tenant=stage.tenant)
+    more = Start("scripted", (Message("user", "More."),), parent=stage.key.stream)
+    child = await begin(stage, more, caller=caller)
+    assert isinstance(child, Started)
+    assert [m.content for m in asked(child).messages] == ["Count.", "Ask [email]", "More."]
+
+
+# Grants
+
+
+@virtual
+async def test_a_grant_says_by_whose_credential_a_stream_goes_on() -> None:
+    stage = await Stage().begin()
+    ann = stage.caller_by("ann", user="ann", valid_until=EPOCH_S + 60)
+    record = await grant(stage.lifecycle, stage.key, ann)
+    assert record == await stage.log.tail(stage.key)
+    assert record.body == {"user": "ann", "credential": "key:ann", "expires_at": EPOCH_S + 60}
+    entry = (await stage.entries())[-1]
+    assert (entry.event, entry.actor.credential) == ("granted", "key:ann")
+
+
+@virtual
+async def test_a_grant_after_a_cancel_or_the_end_changes_nothing() -> None:
+    stage = await Stage().begin()
+    cancelled = await cancel(stage.lifecycle, stage.key, stage.caller)
+    assert await grant(stage.lifecycle, stage.key, stage.caller) == cancelled
+    await stage.producer(ScriptedModel()).run(await stage.records())
+    assert (await grant(stage.lifecycle, stage.key, stage.caller)).closes
+    assert await stage.audited() == ["started ok", "cancelled ok", "closed cancelled"]
+
+
+@virtual
+async def test_a_cancel_is_told_with_who_asked_for_it() -> None:
+    stage = await Stage().begin()
+    ann = stage.caller_by("ann", user="ann", address="203.0.113.7")
+    await cancel(stage.lifecycle, stage.key, ann)
+    entry = (await stage.entries())[-1]
+    assert (entry.event, entry.details) == ("cancelled", {"seq": 1})
+    assert (entry.actor.user, entry.actor.address) == ("ann", "203.0.113.0/24")

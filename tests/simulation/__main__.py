@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import logging
 import secrets
 import sys
 import time
@@ -16,6 +17,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, metavar="SEED", help="count on from here; else fresh")
     parser.add_argument("--seed", type=int, help="tell everything that happens in this one run")
     arguments = parser.parse_args()
+    logging.disable()  # the histories tell it all
     if arguments.seed is not None:
         return _tell(arguments.seed)
     first = secrets.randbelow(2**48) if arguments.first is None else arguments.first

@@ -1,9 +1,20 @@
 """What must hold for every run. Each check yields its complaints."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
 
-from shared.records import PRODUCED, Kind
-from tests.simulation.world import Run
+from shared.audit import Chain, Event
+from shared.audit.verify import verify
+from shared.permit import STALE_S
+from shared.records import PRODUCED, FinishReason, Item, Kind
+from shared.schema import AUDIT, STREAMS, TENANTS
+from shared.tenants import CACHE_S
+from tests.simulation.provider import FORBIDDEN, SECRETS, Script
+from tests.simulation.store import CALL_TIMEOUT_S
+from tests.simulation.world import Run, Told
 
 Check = Callable[[Run], Iterator[str]]
 CHECKS: dict[str, Check] = {}
@@ -12,6 +23,18 @@ CHECKS: dict[str, Check] = {}
 def _check(check: Check) -> Check:
     CHECKS[check.__name__] = check
     return check
+
+
+def _of_each(check: Callable[[Run, Told], Iterator[str]]) -> Check:
+    """A check of one stream, for all of a run."""
+
+    def of_each(run: Run) -> Iterator[str]:
+        for told in run.streams:
+            for what in check(run, told):
+                yield f"{told.key.stream[-6:]}: {what}"
+
+    CHECKS[check.__name__] = of_each
+    return of_each
 
 
 def complaints(run: Run) -> list[str]:
@@ -25,102 +48,103 @@ def foreseen(run: Run) -> Iterator[str]:
     yield from run.history.crashes
 
 
-@_check
-def contiguous(run: Run) -> Iterator[str]:
+# The log
+
+
+@_of_each
+def contiguous(_: Run, told: Told) -> Iterator[str]:
     """The records are 0, 1, 2, … without a gap."""
-    seqs = [record.seq for record in run.records]
+    seqs = [record.seq for record in told.records]
     if seqs != list(range(len(seqs))):
         yield f"the log holds {seqs}"
 
 
-@_check
-def written_once(run: Run) -> Iterator[str]:
+@_of_each
+def written_once(_: Run, told: Told) -> Iterator[str]:
     """A slot never changes."""
     written: set[int] = set()
-    for fact in run.history.facts:
+    for fact in told.facts:
         if fact.what == "wrote":
             if fact.record.seq in written:
                 yield f"slot {fact.record.seq} was written again"
             written.add(fact.record.seq)
 
 
-@_check
-def ends_once(run: Run) -> Iterator[str]:
+@_of_each
+def ends_once(_: Run, told: Told) -> Iterator[str]:
     """There is one closed record, and nothing follows it."""
-    closed = [record.seq for record in run.records if record.closes]
-    if run.left_open or closed != [len(run.records) - 1]:
-        yield f"the closed records of {len(run.records)} are {closed}"
+    closed = [record.seq for record in told.records if record.closes]
+    if closed != [len(told.records) - 1]:
+        yield f"the closed records of {len(told.records)} are {closed}"
 
 
-@_check
-def summarized_once(run: Run) -> Iterator[str]:
+@_of_each
+def summarized_once(_: Run, told: Told) -> Iterator[str]:
     """The summary changes once, together with the closed record, and says the same."""
-    states = [
-        (s["status"], s.get("finish_reason"), s.get("last_seq")) for s in run.history.summaries
-    ]
-    closed = run.records[-1]
-    told = (closed.body.get("status"), closed.body.get("finish_reason"), closed.seq)
-    if states != [("open", None, None), told]:
-        yield f"the summary was {states}, the closed record says {told}"
+    states = [(s["status"], s.get("finish_reason"), s.get("last_seq")) for s in told.summaries]
+    closed = told.records[-1]
+    ended = (closed.body.get("status"), closed.body.get("finish_reason"), closed.seq)
+    if states != [("open", None, None), ended]:
+        yield f"the summary was {states}, the closed record says {ended}"
 
 
-@_check
-def acknowledged_is_kept(run: Run) -> Iterator[str]:
+@_of_each
+def acknowledged_is_kept(_: Run, told: Told) -> Iterator[str]:
     """What its writer was told is written is in the log."""
-    for fact in run.history.facts:
-        if fact.what == "acknowledged" and fact.record not in run.records:
+    for fact in told.facts:
+        if fact.what == "acknowledged" and fact.record not in told.records:
             yield f"{fact.who} was told that {fact.record.seq} is written"
 
 
-@_check
-def durable_before_visible(run: Run) -> Iterator[str]:
+@_of_each
+def durable_before_visible(_: Run, told: Told) -> Iterator[str]:
     """What a client sees was written before, and every later reader sees the same."""
     written = {}
-    for fact in run.history.facts:
+    for fact in told.facts:
         if fact.what == "wrote":
             written[fact.record.seq] = fact.record
         elif fact.what == "saw" and written.get(fact.record.seq) != fact.record:
             yield f"{fact.who} saw {fact.record}, written was {written.get(fact.record.seq)}"
 
 
-@_check
-def seen_in_order(run: Run) -> Iterator[str]:
+@_of_each
+def seen_in_order(_: Run, told: Told) -> Iterator[str]:
     """A connection brings every record after its first, once each."""
-    for client in run.clients:
+    for client in told.clients:
         for seqs in client.connections:
             if seqs != list(range(seqs[0], seqs[0] + len(seqs)) if seqs else []):
                 yield f"{client.name} saw {seqs}"
 
 
-@_check
-def resumed(run: Run) -> Iterator[str]:
+@_of_each
+def resumed(_: Run, told: Told) -> Iterator[str]:
     """Over all its connections a client is shown everything once, in order, to the end."""
-    text = "".join(record.text for record in run.records)
-    for client in run.clients:
+    text = "".join(record.text for record in told.records)
+    for client in told.clients:
         if client.name == "drain":
             continue
         if client.shown != sorted(set(client.shown)):
             yield f"{client.name} was shown {client.shown}"
         if not (client.text == text if client.closed else text.startswith(client.text)):
             yield f"{client.name} has {client.text!r} of {text!r}"
-        if client.closed and client.closed["finish_reason"] != run.summary.get("finish_reason"):
+        if client.closed and client.closed["finish_reason"] != told.summary.get("finish_reason"):
             yield f"{client.name} was told {client.closed}"
 
 
-@_check
-def drained(run: Run) -> Iterator[str]:
+@_of_each
+def drained(_: Run, told: Told) -> Iterator[str]:
     """Who reads at the very end gets the whole log."""
-    drain = run.clients[-1]
-    if drain.name == "drain" and drain.connections != [[r.seq for r in run.records]]:
-        yield f"the last reader got {drain.connections}"
+    for client in told.clients:
+        if client.name == "drain" and client.connections != [[r.seq for r in told.records]]:
+            yield f"the last reader got {client.connections}"
 
 
-@_check
-def one_writer_an_epoch(run: Run) -> Iterator[str]:
+@_of_each
+def one_writer_an_epoch(_: Run, told: Told) -> Iterator[str]:
     """An epoch has one producer, and no producer writes after its successor."""
     writers: dict[int, str] = {}
     epoch = 0
-    for record in run.records:
+    for record in told.records:
         if record.epoch < epoch:
             yield f"{record.seq} is of epoch {record.epoch}, behind one of epoch {epoch}"
         epoch = record.epoch
@@ -128,37 +152,279 @@ def one_writer_an_epoch(run: Run) -> Iterator[str]:
             yield f"{record.seq} is by {record.by}, epoch {epoch} belongs to {writers[epoch]}"
 
 
-@_check
-def text_in_order(run: Run) -> Iterator[str]:
+# The text
+
+
+@_of_each
+def text_in_order(run: Run, told: Told) -> Iterator[str]:
     """Each producer's text is what its model said: from the start, nothing lost, nothing twice."""
-    scripts = {script.name: script.text for script in run.scripts}
-    texts: dict[str, str] = {}
-    for record in run.records:
-        texts[record.by] = texts.get(record.by, "") + record.text
-    for by, text in texts.items():
-        if text and not scripts[text[0]].startswith(text):
+    scripts = {script.name: script for script in run.scripts}
+    for by, text in _texts(told).items():
+        if text and not _begins(scripts[text[0]].text, text, redacted=_redacts(run)):
             yield f"{by} wrote {text!r}"
 
 
-@_check
-def complete(run: Run) -> Iterator[str]:
-    """A completed answer is all that its model said, and the usage is the model's."""
-    closed = run.records[-1]
-    if not closed.closes or closed.body["status"] != "completed":
+@_of_each
+def complete(run: Run, told: Told) -> Iterator[str]:
+    """A completed answer is all that its model said, or all that there was room for."""
+    closed = told.closed
+    if closed is None or closed.body["status"] != "completed":
         return
-    text = "".join(record.text for record in run.records if record.by == closed.by)
-    said = {script.text: script for script in run.scripts if script.told and not script.fails}
-    if text not in said:
-        yield f"completed with {text!r}"
-    elif closed.body["usage"]["output_tokens"] != said[text].tokens:
-        yield f"{said[text].tokens} tokens were billed as {closed.body['usage']}"
+    text = _texts(told).get(closed.by, "")
+    said = [script for script in run.scripts if _all(script, redacted=_redacts(run)) == text]
+    match closed.body["finish_reason"]:
+        case FinishReason.STOP | FinishReason.LENGTH | FinishReason.QUOTA if any(
+            script.told and not script.fails and closed.body["usage"] == _usage(script)
+            for script in said
+        ):
+            return
+        case FinishReason.LENGTH | FinishReason.QUOTA if _at_its_bound(told, text, run):
+            return
+        case FinishReason.POLICY if _redacts(run) and any(
+            FORBIDDEN in script.text for script in said
+        ):
+            return
+    yield f"completed as {closed.body['finish_reason']} with {text!r}, {closed.body['usage']}"
+
+
+@_of_each
+def cancel_is_obeyed(_: Run, told: Told) -> Iterator[str]:
+    """Behind a cancel there is no more text, and the stream ends cancelled."""
+    cancels = [record.seq for record in told.records if record.kind == Kind.CANCEL]
+    if cancels:
+        late = [r.seq for r in told.records if r.kind == Kind.TEXT and r.seq > cancels[0]]
+        if late or told.summary["status"] != "cancelled":
+            yield f"cancelled at {cancels}; text at {late}; ended {told.summary['status']}"
 
 
 @_check
-def cancel_is_obeyed(run: Run) -> Iterator[str]:
-    """Behind a cancel there is no more text, and the stream ends cancelled."""
-    cancels = [record.seq for record in run.records if record.kind == Kind.CANCEL]
-    if cancels:
-        late = [r.seq for r in run.records if r.kind == Kind.TEXT and r.seq > cancels[0]]
-        if late or run.summary["status"] != "cancelled":
-            yield f"cancelled at {cancels}; text at {late}; ended {run.summary['status']}"
+def redacted(run: Run) -> Iterator[str]:
+    """What a tenant has redacted is nowhere in its log, and its prompts where they are meant."""
+    if not _redacts(run):
+        return
+    for told in run.streams:
+        for by, text in _texts(told).items():
+            if any(secret in text for secret in (*SECRETS.values(), FORBIDDEN)):
+                yield f"{by} wrote {text!r}"
+    if run.world.setting.policy.redaction.prompts:
+        for item in run.items(STREAMS):
+            if any(secret in repr(item) for secret in SECRETS.values()):
+                yield f"the log holds {item}"
+
+
+# Who may
+
+
+@_of_each
+def paused_is_silent(_: Run, told: Told) -> Iterator[str]:
+    """Who has paused a stream writes no text before a grant, unless its tenant may go on again."""
+    paused: set[str] = set()
+    for record in told.records:
+        if record.kind == Kind.PAUSE and record.body["reason"] != "suspended":
+            paused.add(record.by)
+        elif record.kind == Kind.GRANT:
+            paused.clear()
+        elif record.kind == Kind.TEXT and record.by in paused:
+            yield f"{record.seq} is text of a producer that had paused"
+
+
+@_of_each
+def permitted(run: Run, told: Told) -> Iterator[str]:
+    """No text is offered once it may not be: at once after an expiry, else within half a minute."""
+    setting, clocks = run.world.setting, run.world.clocks
+    patience_s = CACHE_S + STALE_S + CALL_TIMEOUT_S + run.world.frozen_s
+    credential = told.records[0].body
+    for record in told.records:
+        if record.kind == Kind.GRANT:
+            credential = record.body
+        if record.kind != Kind.TEXT:
+            continue
+        # By the writer's own clock, and by the true one.
+        shown_s = record.at / 1000
+        at_s = shown_s - setting.epoch_s - clocks[record.by]
+        expires_at = credential["expires_at"]
+        if expires_at is not None and shown_s > expires_at + run.world.frozen_s:
+            yield f"{record.seq} was written {shown_s - expires_at:.3f} s after the key expired"
+        revoked_s = run.history.revoked_s.get(credential["credential"].removeprefix("key:"))
+        if revoked_s is not None and at_s > revoked_s + patience_s:
+            yield f"{record.seq} was written {at_s - revoked_s:.3f} s after the key was revoked"
+        for begin_s, end_s in _suspensions(run):
+            if begin_s + patience_s < at_s < end_s:
+                yield f"{record.seq} was written {at_s - begin_s:.3f} s after the suspension"
+
+
+# The tenant
+
+
+@_check
+def within_limits(run: Run) -> Iterator[str]:
+    """No counter was ever above its limit, but for what an answer used beyond its bound."""
+    policy = run.world.setting.policy
+    excess = sum(max(_used(told) - _held(told)["tokens"], 0) for told in run.streams)
+    shards: dict[str, Item] = {}
+    for pk, counters in run.history.counters:
+        limits = policy.limits
+        seen = {pk: counters}
+        if "##" in pk:
+            shards[pk], seen = counters, shards | {pk: counters}
+        else:
+            limits = policy.user_limits if "#user#" in pk else policy.address_limits
+        for name, limit in (
+            ("active", limits.streams_at_once),
+            ("day:", limits.tokens_per_day),
+            ("month:", limits.tokens_per_month),
+        ):
+            more = 0 if name == "active" else excess
+            for period, count in _summed(seen.values(), name).items():
+                if limit is not None and count > limit + more:
+                    yield f"{period} of {pk} came to {count}; the limit is {limit}, +{more}"
+
+
+@_check
+def settled(run: Run) -> Iterator[str]:
+    """When all streams have ended, nobody holds a permit, and what is counted is what was used."""
+    expected: dict[str, Counter[str]] = {}
+    for told in run.streams:
+        held = _held(told)
+        moment = datetime.fromtimestamp(held["at"] / 1000, UTC)
+        for pk in held["subjects"]:
+            used = expected.setdefault(pk, Counter())
+            used[f"day:{moment:%Y-%m-%d}"] += _used(told)
+            used[f"month:{moment:%Y-%m}"] += _used(told)
+    for item in run.items(TENANTS):
+        if item["what"] != "counters":
+            continue
+        counted = _summed([item], "day:") + _summed([item], "month:")
+        if item.get("active", 0) != 0 or counted != expected.get(str(item["pk"]), Counter()):
+            yield f"the counters are {item}, used was {expected.get(str(item['pk']))}"
+
+
+@_check
+def claimed(run: Run) -> Iterator[str]:
+    """There is one stream for each Idempotency-Key, and no other."""
+    told = run.world.told
+    claims = [str(item["stream"]) for item in run.items(TENANTS) if item["what"] == "claim"]
+    if sorted(claims) != sorted(told.key.stream for told in run.streams):
+        yield f"the claims are of {claims}"
+    if len(claims) > len(told) or any(len(streams) > 1 for streams in told.values()):
+        yield f"{claims} are claimed, the requests were told of {told}"
+
+
+@_of_each
+def audited(run: Run, told: Told) -> Iterator[str]:
+    """The stream's audit is whole, and tells once of its start, of each control and of its end."""
+    now = run.world.setting.epoch_s + 3600
+    if fault := verify(Chain.of(told.key), told.entries, told.head, now):
+        yield str(fault)
+    happened = [(Event.STARTED, 0)]
+    happened += [(_EVENTS[r.kind], r.seq) for r in told.records if r.kind in _EVENTS]
+    entries = [(entry.event, entry.details.get("seq", 0)) for entry in told.entries]
+    if entries != happened:
+        yield f"the audit tells {entries}, the log {happened}"
+
+
+@_check
+def audited_alone(run: Run) -> Iterator[str]:
+    """There is no audit of what has not happened."""
+    streams = {Chain.of(told.key).pk for told in run.streams}
+    for pk in {item["pk"] for item in run.items(AUDIT)} - streams:
+        yield f"there are entries of {pk}"
+
+
+_EVENTS: Mapping[str, Event] = {
+    Kind.CANCEL: Event.CANCELLED,
+    Kind.PAUSE: Event.PAUSED,
+    Kind.GRANT: Event.GRANTED,
+    Kind.CLOSED: Event.CLOSED,
+}
+
+
+def _redacts(run: Run) -> bool:
+    return bool(run.world.setting.policy.redaction.words)
+
+
+def _texts(told: Told) -> dict[str, str]:
+    """What each writer has written."""
+    texts: dict[str, str] = {}
+    for record in told.records:
+        texts[record.by] = texts.get(record.by, "") + record.text
+    return texts
+
+
+def _all(script: Script, *, redacted: bool) -> str:
+    """What a model's whole answer is in the log."""
+    return _shown(script.text) if redacted else script.text
+
+
+def _shown(text: str) -> str:
+    """Our own redaction, of whole texts."""
+    text = text.partition(FORBIDDEN)[0]
+    for mask, secret in SECRETS.items():
+        text = text.replace(secret, mask)
+    return text
+
+
+def _begins(said: str, text: str, *, redacted: bool) -> bool:
+    """Whether a text is the beginning of what was said."""
+    if not redacted:
+        return said.startswith(text)
+    shown = _shown(said)
+    same = next((i for i, (a, b) in enumerate(zip(shown, text, strict=False)) if a != b), None)
+    if same is None:
+        same = min(len(shown), len(text))
+    # Where it broke off within a secret, the part of it that was said shows.
+    hidden = {mask: secret for mask, secret in SECRETS.items() if shown[same:].startswith(mask)}
+    rest = text[same:]
+    return not rest or any(secret.startswith(rest) for secret in (*hidden.values(), FORBIDDEN))
+
+
+def _at_its_bound(told: Told, text: str, run: Run) -> bool:
+    """Whether an answer is as long as its allowance lets it be, by our own count."""
+    closed, allowance = told.records[-1], told.records[0].body["allowance"]
+    if allowance is None or not closed.body["usage"]["estimated"]:
+        return False
+    chars = closed.body["usage"]["output_tokens"] * 4
+    scripts = [script for script in run.scripts if text and text.startswith(script.name)]
+    return all(
+        _begins(script.text, text, redacted=_redacts(run)) and len(script.text) > chars - 4
+        for script in scripts
+    ) and chars in (4 * allowance, 12 * allowance)
+
+
+def _usage(script: Script) -> dict[str, object]:
+    usage = script.finish.usage
+    assert usage
+    return {"input_tokens": 1, "output_tokens": usage.output_tokens, "estimated": False}
+
+
+def _held(told: Told) -> dict[str, Any]:
+    held: dict[str, Any] = told.records[0].body["held"]
+    return held
+
+
+def _used(told: Told) -> int:
+    usage = told.records[-1].body.get("usage") or {}
+    return int(usage.get("input_tokens", 0) + usage.get("output_tokens", 0))
+
+
+def _summed(items: Iterable[Item], prefix: str) -> Counter[str]:
+    """What the counters of that prefix come to, together; those at 0 left out."""
+    found: Counter[str] = Counter()
+    for item in items:
+        for name, value in item.items():
+            if name.startswith(prefix) and value:
+                found[name] += int(value)
+    return found
+
+
+def _suspensions(run: Run) -> list[tuple[float, float]]:
+    """From when until when the tenant was suspended."""
+    found: list[tuple[float, float]] = []
+    began: float | None = None
+    for at_s, suspended in [*run.history.suspended, (math.inf, False)]:
+        if suspended and began is None:
+            began = at_s
+        elif not suspended and began is not None:
+            found.append((began, at_s))
+            began = None
+    return found

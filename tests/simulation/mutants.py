@@ -8,12 +8,19 @@ from typing import Any
 
 import pytest
 
-from shared import follower, live, log, producer, table
-from shared.errors import Unavailable
+from shared import follower, lifecycle, live, log, producer, starting
+from shared.audit import Entry
+from shared.audit.linking import writes
+from shared.errors import SluiceError, Unavailable
+from shared.idempotency import Idempotency
+from shared.identity import Identity, keys
 from shared.log import SUMMARY_SEQ, Log, Page
+from shared.permit import Permit
+from shared.quotas.counters import Book
 from shared.records import Item, Kind, Record, StreamKey
-from shared.schema import STREAMS
-from shared.table import Query
+from shared.redaction import Redactor
+from shared.schema import STREAMS, TENANTS
+from shared.table import Conflict, Put, Query, Update, Write
 from tests.simulation.store import Database
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -81,11 +88,13 @@ def does_not_know_its_own_write(patch: pytest.MonkeyPatch) -> None:
 def forgets_what_lost_its_slot(patch: pytest.MonkeyPatch) -> None:
     """A chunk that loses its slot is not offered again at the next."""
 
-    async def append_once(self: producer.Producer, kind: Kind, text: str = "") -> None:
-        if self._end is not producer._End.CANCELLED:
-            await self._offer(self._record(kind, text=text))
+    offer = producer.Producer._offer
 
-    patch.setattr(producer.Producer, "_append", append_once)
+    async def offer_once(self: producer.Producer, record: Record) -> Record:
+        holder = await offer(self, record)
+        return record if record.kind == Kind.TEXT else holder
+
+    patch.setattr(producer.Producer, "_offer", offer_once)
 
 
 @_found_by("one_writer_an_epoch")
@@ -128,17 +137,20 @@ def never_closes_a_dead_stream(patch: pytest.MonkeyPatch) -> None:
 def closes_in_two_steps(patch: pytest.MonkeyPatch) -> None:
     """The closed record and the summary are written one after the other."""
 
-    async def close(self: Log, key: StreamKey, closed: Record, **_: Any) -> Record:
-        if held := await self._store.write(self._put(key, closed)):
-            return Record.from_item(held)
+    async def close(
+        self: Log, key: StreamKey, closed: Record, *, also: Sequence[Write] = ()
+    ) -> Conflict | None:
+        conflict = await self._transact([log._put(key, closed), *also])
+        if conflict:
+            return Conflict((conflict.holders[0], None, *conflict.holders[1:]))
         change: Item = {
             "status": closed.body["status"],
             "finish_reason": closed.body["finish_reason"],
             "last_seq": closed.seq,
         }
         summary: Item = {"pk": key.pk, "seq": SUMMARY_SEQ}
-        await self._store.transact([table.Update(STREAMS, summary, change)], f"{closed.by}-two")
-        return closed
+        await self._transact([Update(STREAMS, summary, change)])
+        return None
 
     patch.setattr(Log, "close", close)
 
@@ -238,8 +250,8 @@ def loses_an_acknowledged_write(patch: pytest.MonkeyPatch) -> None:
     """A store that says it has written, and has not."""
     write_now = Database.write_now
 
-    def written_or_not(self: Database, write: table.Write) -> Item | None:
-        lost = isinstance(write, table.Put) and write.item["seq"] == 3
+    def written_or_not(self: Database, write: Write) -> Item | None:
+        lost = isinstance(write, Put) and write.item.get("seq") == 3
         return None if lost else write_now(self, write)
 
     patch.setattr(Database, "write_now", written_or_not)
@@ -249,11 +261,163 @@ def loses_an_acknowledged_write(patch: pytest.MonkeyPatch) -> None:
 def overwrites(patch: pytest.MonkeyPatch) -> None:
     """Puts without their condition."""
 
-    def write_now(self: Database, write: table.Write) -> Item | None:
+    def write_now(self: Database, write: Write) -> Item | None:
         self._do(write)
         return None
 
     patch.setattr(Database, "write_now", write_now)
+
+
+#: A write that changes nothing that matters, in the place of one that would.
+NOTHING = Update(TENANTS, {"pk": "nothing", "what": "nothing"}, {"v": 1}, where=None)
+
+
+@_found_by("settled")
+def settles_beside_the_end(patch: pytest.MonkeyPatch) -> None:
+    """The settlement has a transaction of its own, and is forgotten where that is not reached."""
+    close = Log.close
+
+    async def close_then_settle(
+        self: Log, key: StreamKey, closed: Record, *, also: Sequence[Write] = ()
+    ) -> Conflict | None:
+        conflict = await close(self, key, closed, also=also[:2])
+        if conflict is None:
+            await self._store.transact(also[2:], self.new_writer())
+        return conflict
+
+    patch.setattr(Log, "close", close_then_settle)
+
+
+@_found_by("settled")
+def settles_with_each_try(patch: pytest.MonkeyPatch) -> None:
+    """The settlement comes before the end, each time that somebody tries to close."""
+    close = Log.close
+
+    async def settle_then_close(
+        self: Log, key: StreamKey, closed: Record, *, also: Sequence[Write] = ()
+    ) -> Conflict | None:
+        await self._store.transact(also[2:], self.new_writer())
+        return await close(self, key, closed, also=also[:2])
+
+    patch.setattr(Log, "close", settle_then_close)
+
+
+@_found_by("within_limits")
+def takes_what_another_has_taken(patch: pytest.MonkeyPatch) -> None:
+    """Counters are written whatever has become of them since they were read."""
+    taking = Book.taking
+
+    def taking_anyway(self: Book, tokens: int) -> Write:
+        write = taking(self, tokens)
+        return replace(write, where=None) if isinstance(write, Update) else write
+
+    patch.setattr(Book, "taking", taking_anyway)
+
+
+@_found_by("claimed")
+def claims_nothing(patch: pytest.MonkeyPatch) -> None:
+    """An Idempotency-Key that is written down where nobody looks."""
+    claim = Idempotency.claim
+
+    def claim_elsewhere(self: Idempotency, identity: Identity, key: StreamKey) -> Put:
+        return Put(TENANTS, claim(self, identity, key).item | {"pk": f"claim#{key.stream}"})
+
+    patch.setattr(Idempotency, "claim", claim_elsewhere)
+
+
+@_found_by("audited")
+def leaves_the_head_behind(patch: pytest.MonkeyPatch) -> None:
+    """An entry is written, and its chain's head stays where it was."""
+
+    def writes_without_head(entry: Entry) -> tuple[Put, Update]:
+        put, _ = writes(entry)
+        return put, NOTHING
+
+    patch.setattr(lifecycle, "writes", writes_without_head)
+
+
+@_found_by("audited")
+def closes_without_an_entry(patch: pytest.MonkeyPatch) -> None:
+    """The end of a stream that its audit does not tell."""
+    close = Log.close
+
+    async def close_alone(
+        self: Log, key: StreamKey, closed: Record, *, also: Sequence[Write] = ()
+    ) -> Conflict | None:
+        return await close(self, key, closed, also=[NOTHING, NOTHING, *also[2:]])
+
+    patch.setattr(Log, "close", close_alone)
+
+
+@_found_by("audited_alone")
+def tells_of_a_start_before_it(patch: pytest.MonkeyPatch) -> None:
+    """The entry of a stream is written, and then the stream, if it may start."""
+    begin = Log.open
+
+    async def tell_then_open(
+        self: Log, key: StreamKey, opened: Record, *, also: Sequence[Write] = ()
+    ) -> Conflict | None:
+        await self._store.transact(also[:2], self.new_writer())
+        return await begin(self, key, opened, also=[NOTHING, NOTHING, *also[2:]])
+
+    patch.setattr(Log, "open", tell_then_open)
+
+
+@_found_by("permitted")
+def asks_nobody(patch: pytest.MonkeyPatch) -> None:
+    """A producer that goes on whatever has become of its credential."""
+
+    async def never(self: Permit) -> str | None:
+        return None
+
+    patch.setattr(Permit, "ended", never)
+
+
+@_found_by("permitted")
+def remembers_for_too_long(patch: pytest.MonkeyPatch) -> None:
+    """A key counts for a minute as it was."""
+    patch.setattr(keys, "CACHE_S", 60.0)
+
+
+@_found_by("paused_is_silent")
+def goes_on_without_a_grant(patch: pytest.MonkeyPatch) -> None:
+    """A producer that says it has paused, and does not wait."""
+
+    async def go_on(self: producer.Producer, reason: str) -> None:
+        pass
+
+    patch.setattr(producer.Producer, "_wait_for_grant", go_on)
+
+
+@_found_by("redacted")
+def goes_past_the_redactor(patch: pytest.MonkeyPatch) -> None:
+    """What the model says goes into the log as it is."""
+    patch.setattr(Redactor, "feed", lambda self, delta: delta)
+    patch.setattr(Redactor, "finish", lambda self: "")
+
+
+@_found_by("redacted")
+def keeps_prompts_as_they_are(patch: pytest.MonkeyPatch) -> None:
+    """A tenant that has its prompts redacted, and they are not."""
+    patch.setattr(starting, "_redacted", lambda tenant, start: start)
+
+
+@_found_by("complete")
+def keeps_the_last_words_back(patch: pytest.MonkeyPatch) -> None:
+    """What the redactor holds at the end of an answer stays there."""
+    patch.setattr(producer.Producer, "_flush", lambda self: None)
+
+
+# Found by the simulation: the answer was closed as completed.
+@_found_by("complete")
+def ends_well_without_its_text(patch: pytest.MonkeyPatch) -> None:
+    """An answer that was withheld is told to be complete."""
+
+    def drop(self: producer.Producer, error: SluiceError) -> None:
+        self._halt(producer._End.FAILED, error)
+        self._held = ""
+
+    patch.setattr(producer.Producer, "_withhold", drop)
 
 
 def first_found(mutant: Mutant, seeds: Sequence[int], find: Callable[[int], list[str]]) -> int:

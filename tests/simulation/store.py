@@ -8,7 +8,7 @@ from enum import Enum, auto
 from typing import Any, TypeVar
 
 from shared.errors import Unavailable
-from shared.records import Item, Record
+from shared.records import Item, Value
 from shared.schema import STREAMS, Table
 from shared.table import Conflict, Delete, Found, Put, Query, Write
 from tests.model_store import Key, ModelStore
@@ -46,7 +46,8 @@ class Database(ModelStore):
         super().__init__()
         self._history = history
         self._remembers_tokens = remembers_tokens
-        self._versions: dict[Key, list[tuple[int, Item | None]]] = {}
+        #: What was written to each partition, in order.
+        self._writes_to: dict[Value, list[tuple[Key, Item | None]]] = {}
 
     def transact_now(self, writes: Sequence[Write], token: str) -> Conflict | None:
         conflict = super().transact_now(writes, token)
@@ -54,24 +55,25 @@ class Database(ModelStore):
             self._done.clear()
         return conflict
 
-    def past(self, writes_ago: int, hidden: Key | None) -> Mapping[Key, Item]:
-        """How it looked so many writes ago, and one item from before even that.
+    def past(self, partition: str, writes_ago: int, hidden: Key | None) -> Mapping[Key, Item]:
+        """How a partition looked so many writes ago, and one item of it from before even that.
 
         The writes of one transaction may be seen apart, as an eventually consistent query may.
         """
-        limit = self.writes - writes_ago
-        view: dict[Key, Item] = {}
-        for key, versions in self._versions.items():
-            known = [item for number, item in versions if number <= limit]
+        writes = self._writes_to.get(partition, [])
+        view: dict[Key, Item | None] = {}
+        before: Item | None = None
+        for key, item in writes[: max(len(writes) - writes_ago, 0)]:
             if key == hidden:
-                known = known[:-1]
-            if known and known[-1]:
-                view[key] = known[-1]
-        return view
+                before = view.get(key)
+            view[key] = item
+        if hidden in view:
+            view[hidden] = before
+        return {key: item for key, item in view.items() if item}
 
     def _set(self, key: Key, item: Item | None) -> None:
         super()._set(key, item)
-        self._versions.setdefault(key, []).append((self.writes, dict(item) if item else None))
+        self._writes_to.setdefault(key[1], []).append((key, dict(item) if item else None))
         if item:
             self._history.wrote(key, item)
 
@@ -143,14 +145,15 @@ class FaultyStore:
                 limit = min(limit, self._rng.randint(2, 5))  # a page of 1 MB was full
             return self._database.query_now(view, replace(query, limit=limit))
 
-        return await self._call(f"query from {query.start} consistent {query.consistent}", read)
+        what = f"query {query.table.name} from {query.start} consistent {query.consistent}"
+        return await self._call(what, read)
 
     def _past(self, partition: str) -> Mapping[Key, Item]:
         hidden = None
         if self._rng.random() < 0.3:
             recent = [key for key in self._database.items if key[1] == partition]
             hidden = self._rng.choice(recent[-STALE_WRITES_MAX:]) if recent else None
-        return self._database.past(self._rng.randint(0, STALE_WRITES_MAX), hidden)
+        return self._database.past(partition, self._rng.randint(0, STALE_WRITES_MAX), hidden)
 
     async def _call(self, what: str, effect: Callable[[], T], *, writes: bool = False) -> T:
         """Do `effect` once, at some moment, and hear of it later, or not."""
@@ -212,15 +215,16 @@ class FaultyStore:
         return self._rng.random() < likely and in_time
 
     def _acknowledged(self, write: Write) -> None:
-        if isinstance(write, Put) and "kind" in write.item:
-            self._history.acknowledged(self._who, Record.from_item(write.item))
+        if isinstance(write, Put) and write.table is STREAMS and "kind" in write.item:
+            self._history.acknowledged(self._who, write.item)
 
 
 def _shown(write: Write) -> str:
     if isinstance(write, Put):
         item = write.item
-        name = f"{item['seq']} {item['kind']} by {item['by']}" if "kind" in item else "item"
-        return f"put {name if write.table is STREAMS else write.table.name}"
+        if write.table is not STREAMS or "kind" not in item:
+            return f"put {write.table.name}"
+        return f"put {item['seq']} {item['kind']} by {item['by']}"
     if isinstance(write, Delete):
         return f"delete {write.key}"
     return f"update {sorted({*write.set, *write.add, *write.remove})}"

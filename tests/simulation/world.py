@@ -1,57 +1,49 @@
-"""One run: a stream, who produces, follows, polls and steers it, and what goes wrong meanwhile."""
+"""One run: a stream, who produces, follows, polls and steers it, others that are started beside
+it, and what goes wrong meanwhile.
+"""
 
 import asyncio
+import itertools
 import json
 import random
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from functions.produce import produce
 from functions.wiring import Services
+from shared.audit import Chain, Entry, Head, head_of
+from shared.audit.trail import Audit
+from shared.authority import Caller
 from shared.dialects import native
-from shared.errors import ProviderFailed, Unavailable
+from shared.errors import CredentialEnded, LimitExceeded, Unavailable
 from shared.follower import Follower
-from shared.live import Live
+from shared.idempotency import Idempotency
+from shared.identity.keys import Keys
+from shared.lifecycle import Lifecycle
 from shared.log import DEAD_AFTER_S, Log
-from shared.models import Ask, Finish, Message, Models, Usage
+from shared.models import Message, Models
 from shared.pacing import Pacing
-from shared.producer import Producer
+from shared.quotas import Quotas
 from shared.records import Item, Kind, Record, StreamKey
+from shared.schema import AUDIT, STREAMS, TENANTS, Table
 from shared.settings import Settings
-from shared.starting import Replayed, Start, Started, cancel, start_stream
-from shared.tenants import Idempotency, Identity, Tenants
+from shared.starting import Replayed, Start, Started, cancel, grant
+from shared.table import Query, Write
+from shared.tenants import Tenants, changing
 from tests.simulation.clock import run_virtually
-from tests.simulation.history import History
+from tests.simulation.history import Fact, History
+from tests.simulation.provider import SECRETS, Script, ScriptedProvider
+from tests.simulation.setting import MAIN, OTHER, TENANT, Setting
 from tests.simulation.store import Database, Faults, FaultyStore
 
 #: When the faults are over, and how long everything may then take to come to its end.
 FAULTS_S = 45.0
 PATIENCE_S = 400.0
-#: The wall clock at the virtual time 0.
-EPOCH_S = 1_800_000_000.0
-
-
-@dataclass
-class Script:
-    """What a model says when it is asked: numbered tokens, each with its script's name."""
-
-    name: str
-    tokens: int
-    delay_s: float
-    silence_after: int
-    silence_s: float
-    fails: bool
-    #: Whether it came to its end.
-    told: bool = False
-
-    def token(self, index: int) -> str:
-        return f"{self.name}{index}" + (".\n" if index % 7 == 6 else " ")
-
-    @property
-    def text(self) -> str:
-        return "".join(map(self.token, range(self.tokens)))
+#: How often a start that is refused is asked for again.
+STARTS_MAX = 12
+PROMPT = (Message("user", f"Count, for {SECRETS['[email]']}."),)
 
 
 @dataclass
@@ -59,6 +51,7 @@ class Client:
     """What one client made of what it was sent."""
 
     name: str
+    key: StreamKey
     #: What it saw over each of its connections: the records' numbers.
     connections: list[list[int]] = field(default_factory=list)
     #: What it showed to its user: the events' numbers and the text.
@@ -72,17 +65,14 @@ class Process:
 
     def __init__(self, world: "World", name: str, *, faults: Faults, skew_s: float = 0.0) -> None:
         self.name = name
+        self.skew_s = skew_s
         self._world = world
-        rng = world.rng(name)
-        loop = asyncio.get_running_loop()
-        self.store = FaultyStore(name, world.database, world.history, rng, faults)
-        self.log = Log(
-            self.store, now=lambda: EPOCH_S + skew_s + loop.time(), randomness=rng.randbytes
-        )
-        self.live = Live()
-        self.services = Services(
-            Settings(), self.log, Tenants(self.store), Models({"script": world}), self.live
-        )
+        self._dice = world.rng(name)
+        self.store = FaultyStore(name, world.database, world.history, self._dice, faults)
+        self.services = self._made()
+        self.live = self.services.live
+        self.log = self.services.log
+        self.lifecycle = self.services.lifecycle
         self.tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -104,18 +94,51 @@ class Process:
         for task in self.tasks:
             task.cancel()
 
+    async def caller(self, key: str) -> Caller:
+        """Who asks by a key."""
+        identity = await self.services.authority.identify(key)
+        tenant = await self.services.authority.tenant(identity)
+        return Caller(identity, tenant, self._world.setting.address)
+
+    def _made(self) -> Services:
+        """What `Services.on` makes, with nothing left to chance."""
+        store, now = self.store, self._now
+        log = Log(store, now=now, randomness=self._randomness)
+        quotas = Quotas(store, now=now, dice=self._dice)
+        audit = Audit(store, now=now, randomness=self._dice.randbytes)
+        models = Models({"script": self._world.provider})
+        clock = asyncio.get_running_loop().time
+        made = Services.on(store, Settings(), models, log=log, now=now, clock=clock)
+        lifecycle = Lifecycle(store, log, quotas, audit)
+        return replace(made, lifecycle=lifecycle, quotas=quotas, audit=audit)
+
+    def _now(self) -> float:
+        return self._world.setting.epoch_s + self.skew_s + asyncio.get_running_loop().time()
+
+    def _randomness(self, count: int) -> bytes:
+        drawn = self._dice.randbytes(count)
+        # It may become the name of a writer.
+        self._world.clocks[drawn.hex()] = self.skew_s
+        return drawn
+
 
 class World:
-    """Everything of one run. It is also the provider of its model."""
+    """Everything of one run."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.history = History()
-        self.scripts: list[Script] = []
+        self.provider = ScriptedProvider(self.history, self.rng)
         self.clients: list[Client] = []
         self.processes: list[Process] = []
         self.key: StreamKey | None = None
-        self.left_open = False
+        #: How far off the clock of each writer is.
+        self.clocks: dict[str, float] = {}
+        #: Each Idempotency-Key that was used, and the streams that its requests were told of.
+        self.told: dict[str, set[StreamKey]] = {}
+        #: How long processes were frozen.
+        self.frozen_s = 0.0
+        self.setting = Setting.by(self.rng("setting"))
         self._dice = self.rng("world")
         self.database = Database(self.history, remembers_tokens=self._dice.random() < 0.5)
         self._opened = asyncio.Event()
@@ -123,42 +146,10 @@ class World:
     def rng(self, name: str) -> random.Random:
         return random.Random(f"{self.seed}/{name}")
 
-    # The provider
-
-    def validate(self, model: str) -> None:
-        pass
-
-    async def stream(self, ask: Ask) -> AsyncGenerator[str | Finish, None]:
-        script = self._write_script()
-        for index in range(script.tokens):
-            if index == script.silence_after:
-                await asyncio.sleep(script.silence_s)
-            if script.delay_s or index % 10 == 0:
-                await asyncio.sleep(script.delay_s)
-            yield script.token(index)
-        script.told = True
-        if script.fails:
-            raise ProviderFailed("The script says so.", code="upstream", retryable=True)
-        yield Finish("stop", Usage(1, script.tokens))
-
-    def _write_script(self) -> Script:
-        name = "abcdefgh"[len(self.scripts)]
-        dice = self.rng(f"script {name}")
-        script = Script(
-            name=name,
-            tokens=dice.choice((0, 1, 60, 200, 200, 300)),
-            delay_s=dice.choice((0.0, 0.03, 0.1, 0.1)),
-            silence_after=dice.randrange(60),
-            silence_s=dice.choice((0.0, 1.0, 12.0, 40.0)),
-            fails=dice.random() < 0.15,
-        )
-        self.scripts.append(script)
-        self.history.add("provider", "script", script)
-        return script
-
     # The run
 
     async def run(self) -> None:
+        self.setting.install(self.database)
         dice = self._dice
         first, second = self._process("first"), self._process("second")
         work = [self._direct(first) if dice.random() < 0.6 else self._deferred(first, second)]
@@ -167,11 +158,19 @@ class World:
             for number in range(dice.randint(0, 3))
         ]
         work += [self._poll(f"poller {number}", second) for number in range(dice.randint(0, 2))]
+        work += [
+            self._compete(f"competitor {number}", dice.choice((first, second)))
+            for number in range(dice.choice((0, 0, 2, 4, 7)))
+        ]
         mishaps: list[tuple[float, Callable[[], Coroutine[Any, Any, None]]]] = [
             (0.25, lambda: self._cancel(second)),
-            (0.3, lambda: self._grant(second)),
+            (0.25, lambda: self._grant(second)),
+            (0.5, lambda: self._rescue(second)),
+            (0.35, lambda: self._revoke(second, MAIN)),
+            (0.05, lambda: self._revoke(second, OTHER)),
+            (0.15, lambda: self._suspend(second)),
             (0.25, lambda: self._succeed(self._process("successor"))),
-            (0.25, lambda: self._succeed(first)),
+            (0.35, lambda: self._succeed(first)),
             (0.15, lambda: self._kill(first)),
             (0.15, lambda: self._interrupt(first)),
             (0.25, lambda: self._freeze(dice.choice((first, second)))),
@@ -185,14 +184,13 @@ class World:
                     await asyncio.gather(*process.tasks, return_exceptions=True)
                 await self._drain()
         except TimeoutError:
-            self.left_open = True
             self.history.add("world", "is out of patience")
 
     async def survive(self, work: Coroutine[Any, Any, None]) -> None:
         """What a process makes of its errors: the store's failing is nothing new, others are."""
         try:
             await work
-        except Unavailable:
+        except (Unavailable, CredentialEnded):
             pass
         except Exception as error:  # noqa: BLE001 - any of them is a finding
             self.history.crashes.append(repr(error))
@@ -222,43 +220,55 @@ class World:
         """Start the stream, as a client does that repeats its request until it is answered."""
         dice = self.rng("start")
         start = Start(
-            model="script/any",
-            messages=(Message("user", "Count."),),
+            model="script/long",
+            messages=PROMPT,
+            max_tokens=dice.choice((None, None, None, 50)),
             pacing=dice.choice((Pacing(), Pacing((0, 0), 0), Pacing((10, 10), 0, "none"))),
             throttle=dice.random() < 0.3,
         )
+        key = MAIN
         while True:
             try:
-                outcome = await start_stream(
-                    process.log,
-                    process.services.tenants,
-                    process.services.models,
-                    Identity("tenant"),
-                    start,
-                    epoch=epoch,
-                    idempotency=Idempotency("key", "fingerprint"),
-                )
+                outcome = await self._ask(process, key, start, epoch, "key")
                 break
-            except Unavailable:
-                await asyncio.sleep(dice.uniform(0, 2))
+            except CredentialEnded:
+                key = OTHER
+            except (Unavailable, LimitExceeded):
+                pass
+            await asyncio.sleep(dice.uniform(0, 2))
         self.key = outcome.key
         self._opened.set()
         return None if isinstance(outcome, Replayed) else outcome
+
+    async def _ask(
+        self, process: Process, key: str, start: Start, epoch: int, name: str
+    ) -> Started | Replayed:
+        """One request for a stream, by a key and with an Idempotency-Key."""
+        told = self.told.setdefault(name, set())
+        outcome = await process.services.starting.start(
+            await process.caller(key),
+            start,
+            epoch=epoch,
+            idempotency=Idempotency(name, "fingerprint"),
+        )
+        told.add(outcome.key)
+        return outcome
 
     async def _direct(self, process: Process) -> None:
         """`POST /v1/streams`: produced where the first client is attached."""
         started = await self._begin(process, epoch=1)
         if started:
-            producer = process.services.producer(
-                started.key,
-                started.start,
-                epoch=1,
-                by=started.opened.by,
-                deadline=self._ends_at(),
-            )
-            process.run(producer.run((started.opened,)))
+            process.run(self._produce(process, started, self._ends_at()))
             await asyncio.sleep(0)
             await self._watch("attached", process, attached=True)
+
+    async def _produce(self, process: Process, started: Started, deadline: float | None) -> None:
+        """Produce a stream where it was started."""
+        opened = started.opened
+        producer = await process.services.producer(
+            started.key, opened, epoch=1, by=opened.by, deadline=deadline
+        )
+        await producer.run((opened,))
 
     async def _deferred(self, first: Process, second: Process) -> None:
         """A start to be polled, whose producer may be launched more than once, and late."""
@@ -269,6 +279,29 @@ class World:
         for process in dice.sample((first, second, first), dice.randint(1, 3)):
             await _a_while(dice)
             process.run(produce(process.services, started.key, deadline=self._ends_at()))
+
+    async def _compete(self, name: str, process: Process) -> None:
+        """Start another stream of the same tenant, some with an Idempotency-Key of several."""
+        dice = self.rng(name)
+        await self._stream()
+        await _a_while(dice)
+        once = dice.choice((name, name, "shared"))
+        epoch = dice.choice((0, 1, 1))
+        start = Start("script/short", PROMPT, max_tokens=dice.choice((None, 5, 30)))
+        for _ in range(STARTS_MAX):
+            with suppress(Unavailable, LimitExceeded, CredentialEnded):
+                key = dice.choice((MAIN, OTHER))
+                outcome = await self._ask(process, key, start, epoch, once)
+                break
+            await asyncio.sleep(dice.uniform(0, 4))
+        else:
+            return
+        if isinstance(outcome, Replayed):
+            return
+        if epoch:
+            process.run(self._produce(process, outcome, self._ends_at()))
+        elif dice.random() < 0.8:  # else whoever should have produced it never did
+            process.run(produce(process.services, outcome.key))
 
     def _ends_at(self) -> float | None:
         """When an invocation that begins now is over."""
@@ -281,31 +314,27 @@ class World:
         await _a_while(dice)
         while not process.dead:
             try:
-                records = await _read_all(process.log, key)
+                records = await process.log.all_records(key)
                 break
             except Unavailable:
                 await asyncio.sleep(0.1)
         else:
             return
         if not records[-1].closes:
-            producer = Producer(
-                process.log,
-                process.live,
+            producer = await process.services.producer(
                 key,
-                provider=self,
-                ask=Ask("any", (Message("user", "Go on."),)),
-                pacing=Pacing(),
-                throttle=False,
+                records[0],
                 epoch=records[-1].epoch + 1,
                 by=process.log.new_writer(),
+                deadline=None,
             )
             process.run(producer.run(records))
 
     async def _watch(self, name: str, process: Process, *, attached: bool = False) -> None:
         """A browser: reads events, loses its connection, comes back with the last id it saw."""
         dice = self.rng(name)
-        client = self._client(name)
         key = await self._stream()
+        client = self._client(name, key)
         decoder = EventDecoder()
         if not attached:
             await _a_while(dice)
@@ -313,7 +342,7 @@ class World:
             if process.dead:
                 process = self._fresh()
             last = client.shown[-1] if client.shown else -1
-            follower = Follower(process.log, process.live, key, last, attached=attached)
+            follower = Follower(process.lifecycle, process.live, key, last, attached=attached)
             client.connections.append([])
             with suppress(Unavailable):
                 await self._receive(client, process, follower, decoder, dice)
@@ -354,15 +383,15 @@ class World:
     async def _poll(self, name: str, process: Process) -> None:
         """A client that cannot stream."""
         dice = self.rng(name)
-        client = self._client(name)
         key = await self._stream()
+        client = self._client(name, key)
         client.connections.append([])
         after = -1
         while client.closed is None:
             if process.dead:
                 process = self._fresh()
             try:
-                follower = Follower(process.log, process.live, key, after)
+                follower = Follower(process.lifecycle, process.live, key, after)
                 page = await follower.page(
                     limit=dice.choice((1, 3, 200)), wait_s=dice.choice((0, 0, 2, 20))
                 )
@@ -384,23 +413,72 @@ class World:
         dice = self.rng("cancel")
         key = await self._stream()
         await _a_while(dice)
-        for _ in range(dice.randint(1, 3)):
+        for _ in range(dice.randint(1, 5)):
             with suppress(Unavailable):
-                await cancel(process.log, key)
+                await cancel(process.lifecycle, key, await process.caller(OTHER))
 
     async def _grant(self, process: Process) -> None:
-        """Append controls that a producer only passes by, in a race with it for every slot."""
+        """Let the stream go on by another key, in a race with its producer for every slot."""
         dice = self.rng("grant")
         key = await self._stream()
-        with suppress(Unavailable):
-            for _ in range(dice.randint(1, 30)):
-                await _a_while(dice)
-                newest = await process.log.tail(key)
-                if newest.closes or newest.kind == Kind.CANCEL:
+        for _ in range(dice.randint(1, 8)):
+            await _a_while(dice)
+            with suppress(Unavailable):
+                await grant(process.lifecycle, key, await process.caller(OTHER))
+
+    async def _rescue(self, process: Process) -> None:
+        """A client that is told of a pause, and shows another key."""
+        dice = self.rng("rescue")
+        key = await self._stream()
+        while not process.dead:
+            with suppress(Unavailable):
+                newest = await process.lifecycle.settle(key)
+                if newest.closes:
                     return
-                by, now_ms = process.log.new_writer(), process.log.now_ms()
-                grant = Record(newest.seq + 1, Kind.GRANT, newest.epoch, now_ms, by)
-                await process.log.append(key, grant)
+                if newest.kind == Kind.PAUSE:
+                    await asyncio.sleep(dice.choice((0.0, 3.0, 20.0, 70.0)))
+                    await grant(process.lifecycle, key, await process.caller(OTHER))
+            await asyncio.sleep(3)
+
+    async def _revoke(self, process: Process, key_id: str) -> None:
+        dice = self.rng(f"revoke {key_id}")
+        await self._stream()
+        await _a_while(dice)
+        at = self.setting.epoch_s + int(asyncio.get_running_loop().time())
+        await self._insist(
+            process, lambda: Keys(process.store).revoking(TENANT, key_id, at), f"revoke {key_id}"
+        )
+
+    async def _suspend(self, process: Process) -> None:
+        """Suspend the tenant, and let it go on again."""
+        dice = self.rng("suspend")
+        await self._stream()
+        for suspended in (True, False):
+            await _a_while(dice)
+
+            async def change(suspended: bool = suspended) -> list[Write]:
+                tenant = await Tenants(process.store).get(TENANT)
+                assert tenant
+                if tenant.suspended is suspended:
+                    return []
+                return changing(tenant, tenant.policy, suspended=suspended)
+
+            await self._insist(process, change, f"suspend {suspended}")
+            await asyncio.sleep(dice.choice((0.0, 30.0, 50.0)))
+
+    async def _insist(
+        self, process: Process, wanted: Callable[[], Awaitable[list[Write]]], name: str
+    ) -> None:
+        """What an operator does until it is done."""
+        for attempt in itertools.count():
+            try:
+                writes = await wanted()
+                if not writes or not await process.store.transact(writes, f"{name} {attempt}"):
+                    return
+            except Unavailable:
+                await asyncio.sleep(1)
+            if process.dead:
+                return
 
     async def _kill(self, process: Process) -> None:
         await self._stream()
@@ -419,19 +497,29 @@ class World:
         dice = self.rng("freeze")
         await self._stream()
         await _a_while(dice)
-        until = asyncio.get_running_loop().time() + dice.choice((5.0, DEAD_AFTER_S + 10))
+        self.frozen_s = dice.choice((5.0, DEAD_AFTER_S + 10))
+        until = asyncio.get_running_loop().time() + self.frozen_s
         self.history.add("world", "freezes a process", f"until {until:.6f}")
         process.store.frozen_until = until
 
     async def _drain(self) -> None:
         """Read all of it when everything is over; whoever reads a dead stream closes it."""
-        client = self._client("drain")
-        client.connections.append([])
-        key = await self._stream()
         reader = Process(self, "drain", faults=Faults())
-        async with aclosing(Follower(reader.log, reader.live, key).batches()) as batches:
-            async for records in batches:
-                self._saw(client, records)
+        for key in self.streams():
+            client = self._client("drain", key)
+            client.connections.append([])
+            follower = Follower(reader.lifecycle, reader.live, key)
+            async with aclosing(follower.batches()) as batches:
+                async for records in batches:
+                    self._saw(client, records)
+
+    def streams(self) -> list[StreamKey]:
+        """Every stream that there is."""
+        return [
+            StreamKey(TENANT, str(pk).removeprefix(f"{TENANT}#"))
+            for table, pk, seq in self.database.items
+            if table == STREAMS.name and seq == 0
+        ]
 
     async def _stream(self) -> StreamKey:
         await self._opened.wait()
@@ -442,15 +530,15 @@ class World:
         """Where a client comes to that connects again."""
         return self._process(f"process {len(self.processes)}")
 
-    def _client(self, name: str) -> Client:
-        client = Client(name)
+    def _client(self, name: str, key: StreamKey) -> Client:
+        client = Client(name, key)
         self.clients.append(client)
         return client
 
     def _saw(self, client: Client, records: Sequence[Record]) -> None:
         for record in records:
             client.connections[-1].append(record.seq)
-            self.history.saw(client.name, record)
+            self.history.saw(client.name, client.key, record)
 
 
 class EventDecoder:
@@ -474,18 +562,43 @@ class EventDecoder:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """One stream at the end, as it lies in the database, with its audit and who looked at it."""
+
+    key: StreamKey
+    records: Sequence[Record]
+    summary: Item
+    #: What happened to its records, and each state that its summary had.
+    facts: Sequence[Fact]
+    summaries: Sequence[Item]
+    clients: Sequence[Client]
+    entries: Sequence[Entry]
+    head: Head | None
+
+    @property
+    def closed(self) -> Record | None:
+        return self.records[-1] if self.records[-1].closes else None
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """What came of one seed: everything that the checks look at."""
 
     seed: int
-    history: History
-    scripts: Sequence[Script]
-    clients: Sequence[Client]
-    #: The stream at the end, as it lies in the database.
-    records: Sequence[Record]
-    summary: Item
-    #: Whether it was still open when everything had had its time.
-    left_open: bool
+    world: World
+    streams: Sequence[Told]
+
+    @property
+    def history(self) -> History:
+        return self.world.history
+
+    @property
+    def scripts(self) -> Sequence[Script]:
+        return self.world.provider.scripts
+
+    def items(self, table: Table) -> list[Item]:
+        """What lies in a table at the end."""
+        return [item for key, item in self.world.database.items.items() if key[0] == table.name]
 
 
 def simulate(seed: int) -> Run:
@@ -501,19 +614,26 @@ def simulate(seed: int) -> Run:
 async def _simulate(seed: int) -> Run:
     world = World(seed)
     await world.run()
-    items = [item for key, item in world.database.items.items() if key[0] == "streams"]
-    items.sort(key=lambda item: int(item["seq"]))
-    records = [Record.from_item(item) for item in items if int(item["seq"]) >= 0]
-    return Run(
-        seed, world.history, world.scripts, world.clients, records, items[0], world.left_open
+    return Run(seed, world, [_told(world, key) for key in world.streams()])
+
+
+def _told(world: World, key: StreamKey) -> Told:
+    summary, *items = world.database.query_now(
+        world.database.items, Query(STREAMS, key.pk, 10_000)
+    ).items
+    entries = world.database.query_now(
+        world.database.items, Query(AUDIT, Chain.of(key).pk, 10_000)
+    ).items
+    return Told(
+        key=key,
+        records=[Record.from_item(item) for item in items],
+        summary=summary,
+        facts=[fact for fact in world.history.facts if fact.key == key],
+        summaries=world.history.summaries.get(key, []),
+        clients=[client for client in world.clients if client.key == key],
+        entries=[Entry.from_item(item) for item in entries],
+        head=head_of(world.database.get_now(TENANTS, Chain.of(key).head_key)),
     )
-
-
-async def _read_all(log: Log, key: StreamKey) -> list[Record]:
-    records: list[Record] = []
-    while page := (await log.read(key, len(records) - 1)).records:
-        records += page
-    return records
 
 
 async def _a_while(dice: random.Random) -> None:

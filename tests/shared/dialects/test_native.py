@@ -7,13 +7,16 @@ import pytest
 
 from shared.dialects import native
 from shared.errors import InvalidRequest
+from shared.follower import Page
+from shared.idempotency import Idempotency
 from shared.models import Message
 from shared.pacing import Pacing
-from shared.records import Kind, Record, new_stream_id
-from shared.tenants import Idempotency
+from shared.quotas import Left
+from shared.records import DAY_S, Kind, Record, new_stream_id
 
 GOOD: dict[str, Any] = {"model": "demo", "messages": [{"role": "user", "content": "hi"}]}
-PARENT = new_stream_id(1_700_000_000_000, bytes(9))
+PARENT = new_stream_id(1_700_000_000_000, bytes(7), tenant="demo", user=None, retention_days=30)
+NOW_MS = 1_800_000_000_000
 
 
 def raw(**changes: Any) -> bytes:
@@ -211,6 +214,102 @@ def test_a_bad_list_is_refused(query: dict[str, str], field: str) -> None:
     assert caught.value.extensions["field"] == field
 
 
+@pytest.mark.parametrize("query", [{"after": "3"}, {}])
+def test_a_follower_says_where_to_go_on(query: dict[str, str]) -> None:
+    assert native.decode_follow({}, query) == int(query.get("after", "-1"))
+
+
+@pytest.mark.parametrize("query", [{"aftr": "3"}, {"ticket": "x"}])
+def test_what_a_follower_does_not_know_is_refused_and_not_repeated(query: dict[str, str]) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        native.decode_follow({}, query)
+    assert caught.value.extensions["field"] == next(iter(query))
+
+
+def test_the_audit_of_the_last_day_is_asked_for_unless_said() -> None:
+    assert native.decode_audit({}, NOW_MS) == {
+        "start_ms": NOW_MS - DAY_S * 1000,
+        "end_ms": NOW_MS,
+        "chain": None,
+        "after": None,
+        "limit": 100,
+    }
+
+
+def test_of_a_stream_all_of_the_audit_is_asked_for() -> None:
+    asked = native.decode_audit({"stream": PARENT}, NOW_MS)
+    assert asked["chain"] == PARENT
+    assert asked["start_ms"] == 0
+    # Its writers' clocks may be ahead of ours.
+    assert asked["end_ms"] > NOW_MS + 365 * DAY_S * 1000
+
+
+def test_the_audit_of_a_time_is_asked_for() -> None:
+    query = {"start": "5", "end": "9", "page": "x", "limit": "7", "stream": PARENT}
+    assert native.decode_audit(query, NOW_MS) == {
+        "start_ms": 5,
+        "end_ms": 9,
+        "chain": PARENT,
+        "after": "x",
+        "limit": 7,
+    }
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ({"stream": "x"}, "stream"),
+        ({"stream": "tenant"}, "stream"),
+        ({"start": "-1"}, "start"),
+        ({"end": str(10**14)}, "end"),
+        ({"end": "soon"}, "end"),
+        ({"limit": "0"}, "limit"),
+        ({"limit": "1001"}, "limit"),
+        ({"from": "1"}, "from"),
+    ],
+)
+def test_a_bad_question_to_the_audit_is_refused(query: dict[str, str], field: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        native.decode_audit(query, NOW_MS)
+    assert caught.value.extensions["field"] == field
+
+
+@pytest.mark.parametrize("user", ["", "x" * 129])
+def test_a_bad_user_is_refused(user: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        native.decode_user(user)
+    assert caught.value.extensions["field"] == "user"
+
+
+def test_what_is_left_is_shown_with_null_for_what_there_is_not() -> None:
+    left = [
+        Left("tenant-streams-at-once", "concurrent-requests", 3, 0, 2, 0),
+        Left("user-tokens-per-day", "tokens", 10, DAY_S, 4, 77),
+    ]
+    usage = native.encode_usage(left, {"2026-11": 6})
+    assert usage["tokens"] == {"2026-11": 6}
+    at_once, per_day = usage["limits"]
+    assert (at_once["left"], at_once["window_s"], at_once["reset_s"]) == (2, None, None)
+    assert (per_day["left"], per_day["window_s"], per_day["reset_s"]) == (4, DAY_S, 77)
+    assert json.loads(json.dumps(usage)) == usage
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [(Kind.TEXT, "open"), (Kind.PAUSE, "paused"), (Kind.GRANT, "open"), (Kind.EXPIRING, "open")],
+)
+def test_a_page_tells_the_status_by_the_newest_record(kind: Kind, status: str) -> None:
+    newest = Record(3, kind, 1, 7, "w")
+    page = native.encode_page(Page((), 2, newest, 250))
+    assert page == {
+        "chunks": [],
+        "next": 2,
+        "status": status,
+        "closed": False,
+        "poll_after_ms": 250,
+    }
+
+
 def test_the_bytes_of_events() -> None:
     encoder = native.EventEncoder("s")
     records = [
@@ -241,6 +340,30 @@ def test_retry_rides_on_the_first_event_of_a_response_even_when_it_begins_late()
     assert encoder.encode([Record(7, Kind.HEARTBEAT, 1, 7, "w")]) == b""
     first = encoder.encode([Record(8, Kind.TEXT, 1, 7, "w", "x")])
     assert first.startswith(b"retry: 1000\nid: 8\n")
+
+
+def test_the_bytes_of_pauses_and_grants() -> None:
+    encoder = native.EventEncoder("s")
+    encoder.encode([Record(0, Kind.OPENED, 1, 5, "w", body={"model": "demo"})])
+    grant = {"user": "ada", "credential": "key:1", "expires_at": 9}
+    records = [
+        Record(1, Kind.EXPIRING, 1, 6, "w", body={"expires_at": 7}),
+        Record(2, Kind.PAUSE, 1, 7, "w", body={"reason": "expired"}),
+        Record(3, Kind.GRANT, 1, 8, "x", body=grant),
+    ]
+    assert encoder.encode(records) == (
+        b'id: 1\nevent: expiring\ndata: {"expires_at":7}\n\n'
+        b'id: 2\nevent: paused\ndata: {"reason":"expired"}\n\n'
+        # Whose credential it is is nothing for a client.
+        b'id: 3\nevent: granted\ndata: {"expires_at":9}\n\n'
+    )
+
+
+def test_the_hint_to_connect_again_has_no_id() -> None:
+    """So that a client which reconnects by itself goes on after what it saw."""
+    assert native.EventEncoder("s").reconnect(7) == (
+        b'retry: 1000\nevent: reconnect\ndata: {"after":7}\n\n'
+    )
 
 
 def test_a_heartbeat_is_one_line() -> None:

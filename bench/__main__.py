@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench import cold, cost, cpu, followers, relay
+from bench import cold, cost, cpu, followers, limits, redaction, relay
 from bench.parts import Bench, bench
 from bench.rows import Row, render
 
@@ -20,6 +20,8 @@ SECTIONS: dict[str, Callable[[Bench], Coroutine[Any, Any, list[Row]]]] = {
     "cpu": cpu.measure,
     "cold": cold.measure,
     "cost": cost.measure,
+    "limits": limits.measure,
+    "redaction": redaction.measure,
     "followers": followers.measure,
 }
 

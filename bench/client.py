@@ -66,14 +66,23 @@ class Response:
 
 
 async def request(
-    port: int, method: str, path: str, body: Mapping[str, Any] | None = None
+    port: int,
+    method: str,
+    path: str,
+    body: Mapping[str, Any] | None = None,
+    *,
+    key: str = KEY,
+    refused: bool = False,
 ) -> Response:
-    """Ask, on a connection of its own; returns with the head of the answer."""
+    """Ask, on a connection of its own; returns with the head of the answer.
+
+    Raises `RuntimeError` where it is refused, or with `refused` where it is not.
+    """
     began_ns = time.monotonic_ns()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     raw = json.dumps(body).encode() if body is not None else b""
     head = (
-        f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {KEY}\r\n"
+        f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n"
         f"Content-Length: {len(raw)}\r\nConnection: close\r\n\r\n"
     )
     writer.write(head.encode() + raw)
@@ -81,17 +90,16 @@ async def request(
     async with asyncio.timeout(HEAD_S):
         line, headers = await read_head(reader)
     response = Response(int(line.split()[1]), headers, began_ns, reader, writer)
-    if response.status >= 400:
+    if (response.status >= 400) is not refused:
         raise RuntimeError(f"{method} {path}: {(await response.body()).decode()}")
     return response
 
 
-async def start(port: int, model: str, **options: Any) -> Response:
+async def start(port: int, model: str, *, key: str = KEY, **options: Any) -> Response:
     """Ask for an answer."""
     messages = [{"role": "user", "content": "How does an answer travel?"}]
-    return await request(
-        port, "POST", "/v1/streams", {"model": model, "messages": messages, **options}
-    )
+    body = {"model": model, "messages": messages, **options}
+    return await request(port, "POST", "/v1/streams", body, key=key)
 
 
 async def read_head(reader: asyncio.StreamReader) -> tuple[str, dict[str, str]]:

@@ -47,16 +47,22 @@ class Counting:
     async def write(self, write: Write) -> Item | None:
         began = time.monotonic_ns()
         held = await self._store.write(write)
-        self._acknowledged(began, [write])
-        self._wrote(write, times=1)
+        if held is None:
+            self._acknowledged(began, [write])
+            self._wrote(write, times=1)
+        else:
+            self._refused([write], times=1)
         return held
 
     async def transact(self, writes: Sequence[Write], token: str) -> Conflict | None:
         began = time.monotonic_ns()
         conflict = await self._store.transact(writes, token)
-        self._acknowledged(began, writes)
-        for write in writes:
-            self._wrote(write, times=2)
+        if conflict is None:
+            self._acknowledged(began, writes)
+            for write in writes:
+                self._wrote(write, times=2)
+        else:
+            self._refused(writes, times=2)
         return conflict
 
     async def overwrite(self, table: Table, items: Sequence[Item]) -> None:
@@ -81,6 +87,9 @@ class Counting:
                 self.counts.acks[int(write.item["seq"])] = now
         if len(writes) == 1:
             self.counts.put_ms.append((now - began) / 1e6)
+
+    def _refused(self, writes: Sequence[Write], *, times: int) -> None:
+        self.counts.wru += times * len(writes)
 
     def _wrote(self, write: Write, *, times: int) -> None:
         key_of = write.item if isinstance(write, Put) else write.key

@@ -17,11 +17,12 @@ from bench.client import KEY, request
 from bench.counting import Counts
 from local.database import connect
 from local.dynoxide import dynoxide
+from shared.administration import Administration
 from shared.settings import Settings
-from shared.tenants import Tenants
 
 ROOT = Path(__file__).resolve().parent.parent
 REGION = "us-east-1"
+TENANT = "bench"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,7 @@ def bench(*, quick: bool) -> Iterator[Bench]:
         folder = Path(scratch)
         with dynoxide(folder / "bench.db") as endpoint:
             store = connect(Settings(dynamodb_endpoint=endpoint), own=True)
-            if not asyncio.run(Tenants(store).add_key("bench", KEY)):
-                raise RuntimeError("the key could not be added")
+            asyncio.run(Administration(store).ensure(TENANT, KEY))
             yield Bench(endpoint, folder, quick)
 
 

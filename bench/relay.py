@@ -9,6 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median, pstdev
+from typing import Any
 
 from bench.client import Event, start
 from bench.model import stamps
@@ -36,7 +37,8 @@ class Sample:
     ) -> list[Event]:
         """One answer more; returns its chunks."""
         model = f"bench/demo?tokens={tokens}&rate={rate}&ttft=0"
-        response = await start(port, model, **({"pacing": pacing} if pacing else {}))
+        options: dict[str, Any] = {"pacing": pacing} if pacing else {}
+        response = await start(port, model, **options)
         chunks = [event for event in await response.events() if event.name == "chunk"]
         made = [(stamp, event.at_ns) for event in chunks for stamp in stamps(event.data["text"])]
         if len(made) != tokens:

@@ -1,27 +1,27 @@
-"""One server process: `python -m bench.serve stream|api|floor FD ENDPOINT`.
+"""One server process: `python -m bench.serve stream|bare|api|floor FD ENDPOINT`.
 
 It serves on an open socket. The functions' apps are those that Lambda runs, with the bench's model
-beside the others and a counting store; `GET /counts` tells what was counted and begins anew.
+beside the others and a counting store; `GET /counts` tells what was counted and begins anew. `bare`
+is the `stream` function with nothing but the log behind it.
 """
 
 import socket
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import uvicorn
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bench import floor
+from bench.bare import Bare
 from bench.counting import Counting, Counts
 from bench.model import Stamped
 from functions import api, stream
 from functions.wiring import Services, dynamodb, providers
-from shared.log import Log
 from shared.models import Models
 from shared.records import StreamKey
 from shared.settings import Settings
-from shared.tenants import Tenants
 
 
 def main(role: str, fd: str, endpoint: str) -> None:
@@ -34,8 +34,10 @@ def main(role: str, fd: str, endpoint: str) -> None:
 
 def _function(role: str, settings: Settings, models: Models) -> ASGIApp:
     store = Counting(dynamodb(settings))
-    services = Services(settings, Log(store), Tenants(store), models)
-    app = stream.build(services) if role == "stream" else api.build(services, _launch)
+    services = Services.on(store, settings, models)
+    if role == "bare":
+        services = replace(services, lifecycle=Bare.of(services))
+    app = api.build(services, _launch) if role == "api" else stream.build(services)
 
     async def counted(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/counts":

@@ -12,11 +12,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from functions.wiring import Services, app, read_body
-from shared.authority import Caller, actor
+from shared.authority import Caller, actor, may_see
 from shared.dialects import native
 from shared.erasure import Erasure, finish_within
 from shared.erasure import encode as encode_erasure
-from shared.errors import InvalidRequest, Unavailable
+from shared.errors import InvalidRequest, NotFound, Unavailable
 from shared.follower import Follower
 from shared.identity import ADMIN, READ, STREAM, tickets
 from shared.middleware.authorization import Endpoint, caller_of
@@ -62,7 +62,7 @@ def endpoints(services: Services, launch: Launch) -> list[Endpoint]:
         Endpoint("POST", "/v1/streams/{stream}/grant", STREAM, routes.grant),
         Endpoint("POST", "/v1/streams/{stream}/ticket", READ, routes.ticket),
         Endpoint("DELETE", "/v1/streams/{stream}", STREAM, routes.erase),
-        Endpoint("DELETE", "/v1/users/{user}/streams", ADMIN, routes.erase_user),
+        Endpoint("DELETE", "/v1/users/{user:path}/streams", ADMIN, routes.erase_user),
         Endpoint("GET", "/v1/erasures/{erasure}", READ, routes.erasure),
         Endpoint("GET", "/v1/usage", READ, routes.usage),
         Endpoint("GET", "/v1/audit", ADMIN, routes.audit),
@@ -200,7 +200,10 @@ class _Routes:
         return {"ticket": ticket, "ticket_expires_at": expires_at}
 
     async def erase(self, request: Request) -> Response:
-        """Erase a stream: 204 when nothing is left of it, 202 while that is still being done."""
+        """Erase a stream: 204 when nothing is left of it, 202 while that is still being done.
+
+        Either way nobody finds it any more. Asked again, it answers the same.
+        """
         key: StreamKey = request.state.key
         who = actor(caller_of(request))
         erasures = self._services.erasures
@@ -209,16 +212,23 @@ class _Routes:
         return Response(status_code=204) if job.done_at else _erasing(job)
 
     async def erase_user(self, request: Request) -> Response:
-        """Erase all streams that a user has begun until now, in the background."""
+        """Erase all streams that a user has begun until now: what there is time for at once, the
+        rest in the background.
+        """
         caller = caller_of(request)
-        user = native.decode_user(request.path_params["user"])
-        job = await self._services.erasures.begin(caller.tenant.name, actor(caller), user=user)
-        return _erasing(job)
+        user, who = native.decode_user(request.path_params["user"]), actor(caller)
+        erasures = self._services.erasures
+        job = await erasures.begin(caller.tenant.name, who, user=user)
+        return _erasing(await finish_within(erasures, job, who, ERASE_S))
 
     async def erasure(self, request: Request) -> Response:
-        """How far an erasure is."""
-        tenant = caller_of(request).tenant.name
-        job = await self._services.erasures.find(tenant, request.path_params["erasure"][:100])
+        """How far an erasure is, for who may see what it erases."""
+        identity = caller_of(request).identity
+        job_id = request.path_params["erasure"][:100]
+        job = await self._services.erasures.find(identity.tenant, job_id)
+        theirs = job.stream is not None and may_see(identity, StreamKey(job.tenant, job.stream))
+        if not (theirs or identity.user is None or ADMIN in identity.scopes):
+            raise NotFound("There is no such erasure.")
         return JSONResponse(encode_erasure(job))
 
     async def usage(self, request: Request) -> Response:

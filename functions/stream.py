@@ -6,7 +6,7 @@ to its end in the log, and the client, or any other, follows it from there.
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, suppress
 from urllib.parse import quote
 
@@ -18,10 +18,12 @@ from functions.wiring import Services, app, invocation_deadline, read_body
 from shared.audit import TENANT_CHAIN, Chain, Event
 from shared.authority import actor
 from shared.dialects import native
-from shared.errors import NotFound, SluiceError, Unavailable
-from shared.export import documents
+from shared.errors import Forbidden, NotFound, SluiceError, Unavailable
+from shared.export import stream_document, user_document
 from shared.follower import Follower
 from shared.identity import ADMIN, READ, STREAM
+from shared.identity.keys import Keys
+from shared.log import unknown_stream
 from shared.middleware.authorization import Endpoint, caller_of
 from shared.quotas import rate_limit_headers
 from shared.reading import note_reading
@@ -58,6 +60,8 @@ def endpoints(services: Services) -> list[Endpoint]:
         )
         if isinstance(outcome, Started):
             return await _answer(services, request, outcome)
+        if services.log.is_expired(outcome.key):
+            raise unknown_stream(outcome.key.stream)
         await check_replay(services.lifecycle, outcome.key, may_run=False)
         return await _follow(services, request, outcome.key, -1)
 
@@ -71,56 +75,70 @@ def endpoints(services: Services) -> list[Endpoint]:
 
     async def export(request: Request) -> Response:
         key: StreamKey = request.state.key
+        if caller_of(request).identity.stream is not None:
+            raise Forbidden("A ticket lets its holder follow a stream, and not export it.")
         await services.log.tail(key)
-        return await _export(services, request, [key], None)
+        document = stream_document(services.log, services.audit, key)
+        return await _export(services, request, document, Chain.of(key), key.stream)
 
     async def export_user(request: Request) -> Response:
         user = native.decode_user(request.path_params["user"])
-        return await _export(services, request, [], user)
+        tenant = caller_of(request).tenant.name
+        keys = Keys(services.lifecycle.store)
+        document = user_document(services.log, services.audit, keys, tenant, user)
+        about = {"user": user}
+        return await _export(services, request, document, Chain(tenant, TENANT_CHAIN), user, about)
 
     return [
         Endpoint("POST", "/v1/streams", STREAM, start, counted=False),
         # An EventSource takes a 429 for good: who follows is bounded by seats.
         Endpoint("GET", "/v1/streams/{stream}/events", READ, events, counted=False),
         Endpoint("GET", "/v1/streams/{stream}/export", READ, export),
-        Endpoint("GET", "/v1/users/{user}/export", ADMIN, export_user),
+        Endpoint("GET", "/v1/users/{user:path}/export", ADMIN, export_user),
     ]
 
 
 async def _export(
-    services: Services, request: Request, keys: Sequence[StreamKey], user: str | None
+    services: Services,
+    request: Request,
+    document: AsyncIterator[bytes],
+    chain: Chain,
+    name: str,
+    about: Mapping[str, str] | None = None,
 ) -> Response:
     """One JSON document, written as it is read. That it was given out is in the audit before."""
+    headers = {
+        "cache-control": "no-store",
+        "content-disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}.json",
+    }
+    if request.method == "HEAD":  # it comes with GET, and gives nothing out
+        return Response(media_type="application/json", headers=headers)
     caller = caller_of(request)
-    tenant = caller.tenant.name
     entry = services.audit.entry(
-        Chain.of(keys[0]) if keys else Chain(tenant, TENANT_CHAIN),
+        chain,
         Event.EXPORTED,
         actor(caller),
-        details={"user": user} if user else None,
+        details=about,
         retention_days=caller.tenant.policy.audit_retention_days,
     )
     await services.audit.append(entry)
-    name = user or keys[0].stream
-    return StreamingResponse(
-        documents(services.log, services.audit, tenant, user=user, keys=keys),
-        media_type="application/json",
-        headers={
-            "cache-control": "no-store",
-            "content-disposition": f"attachment; filename*=UTF-8''{quote(name)}.json",
-        },
-    )
+    return StreamingResponse(document, media_type="application/json", headers=headers)
 
 
 async def _follow(services: Services, request: Request, key: StreamKey, after: int) -> Response:
     follower = Follower(services.lifecycle, services.live, key, after)
     stream = EventStream(services, request, key, follower)
-    if not await stream.begin():
-        # 204 tells an EventSource to stay away: there is nothing after the closed record.
-        return Response(status_code=204)
     if not await stream.take_seat():
         return _full(key, after)
-    return stream
+    try:
+        if await stream.begin():
+            return stream
+    except BaseException:
+        await stream.leave_seat()
+        raise
+    await stream.leave_seat()
+    # 204 tells an EventSource to stay away: there is nothing after the closed record.
+    return Response(status_code=204)
 
 
 def _full(key: StreamKey, after: int) -> Response:
@@ -213,7 +231,7 @@ class EventStream(Response):
         return False
 
     async def take_seat(self) -> bool:
-        """Whether there is room for another follower; where not the response must not be sent."""
+        """Whether there is room for another follower. Who takes a seat has to leave it."""
         limit = self._caller.tenant.policy.followers
         if limit is None:
             return True
@@ -222,7 +240,6 @@ class EventStream(Response):
         except Unavailable:
             return True  # it bounds the cost of readers, and must not keep them from reading
         if self._seat is None:
-            await self._batches.aclose()
             return False
         self._renew_at = asyncio.get_running_loop().time() + RENEW_S
         return True
@@ -264,7 +281,6 @@ class EventStream(Response):
                 await send({"type": "http.response.body", "body": data, "more_body": True})
                 sent_at = loop.time()
             try:
-                await self._keep_seat()
                 if await self._over():
                     data = self._encoder.reconnect(self._follower.after)
                     await send({"type": "http.response.body", "body": data, "more_body": True})
@@ -276,10 +292,12 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _over(self) -> bool:
-        """Whether the connection has had its time, or its client's credential is no longer good."""
+        """Whether the connection has had its time or has lost its seat, or its client's credential
+        is no longer good.
+        """
         if self._follower.ended:
             return False
-        if asyncio.get_running_loop().time() >= self._ends_at:
+        if asyncio.get_running_loop().time() >= self._ends_at or not await self._keep_seat():
             return True
         # Who holds the producer's invocation is told by the log: its stream is paused.
         return (
@@ -287,17 +305,25 @@ class EventStream(Response):
             and await self._services.authority.ended(self._caller.identity) is not None
         )
 
-    async def _keep_seat(self) -> None:
+    async def _keep_seat(self) -> bool:
+        """Whether the seat is still ours."""
         now = asyncio.get_running_loop().time()
-        if self._seat and now >= self._renew_at:
-            self._renew_at = now + RENEW_S
-            await self._seat.renew()
+        if self._seat is None or now < self._renew_at:
+            return True
+        self._renew_at = now + RENEW_S
+        try:
+            return await self._seat.renew()
+        except Unavailable:
+            return True  # as where one is taken
 
-    async def _leave(self) -> None:
-        """Give the seat back, and tell the audit from where to where this connection went."""
+    async def leave_seat(self) -> None:
         if self._seat:
             with suppress(Unavailable):
                 await self._seat.leave()
+
+    async def _leave(self) -> None:
+        """Give the seat back, and tell the audit from where to where this connection went."""
+        await self.leave_seat()
         ended, attached = self._follower.ended, self._production is not None
         if ended and attached:
             return  # the stream's own first and last entries tell it

@@ -287,5 +287,5 @@ def revive(brief: Mapping[str, Any]) -> SluiceError:
         )
     if slug == CredentialEnded.slug:
         return CredentialEnded(str(brief.get("reason", "")))
-    kinds = {kind.slug: kind for kind in (ProducerLost, Interrupted, OutOfTime, Unavailable)}
+    kinds = {kind.slug: kind for kind in (Busy, ProducerLost, Interrupted, OutOfTime, Unavailable)}
     return kinds[slug](detail) if slug in kinds else SluiceError(detail)

@@ -21,7 +21,7 @@ _NAMES = {
 def parse_json(raw: bytes) -> dict[str, Any]:
     """The JSON object in a request's body. Raises `InvalidRequest`."""
     try:
-        value = json.loads(raw)
+        value = json.loads(raw, parse_float=_number)
         # What cannot be encoded (half of a surrogate pair) could never be stored or sent on.
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -31,6 +31,13 @@ def parse_json(raw: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidRequest(f"The body must be a JSON object, not {_name(value)}.")
     return value
+
+
+def _number(text: str) -> int | float:
+    """A number with a point or an exponent: `1.0` and `1e3` are whole, as JSON Schema has it."""
+    number = float(text)
+    # Beyond, it would be digits without end, which nothing here asks for.
+    return int(number) if number.is_integer() and abs(number) < 2**53 else number
 
 
 def known(value: Mapping[str, Any], names: tuple[str, ...], path: str = "") -> None:

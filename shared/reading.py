@@ -1,7 +1,8 @@
-"""What is told of readers: one entry a connection, and one a session of polls."""
+"""What is told of readers: one entry a connection, and one or two a session of polls."""
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from shared.audit import Chain, Event
 from shared.audit.trail import Audit
@@ -11,9 +12,9 @@ from shared.follower import Page
 from shared.logger import logger
 from shared.records import StreamKey
 
-#: After so long without a poll the next one begins a new session.
+#: After so long without a poll a session is over.
 SESSION_S = 300.0
-#: How many sessions a process remembers; who is forgotten is told of again.
+#: How many sessions a process remembers; beyond, the one that has not polled for longest is over.
 SESSIONS_MAX = 1000
 
 
@@ -37,25 +38,56 @@ async def note_reading(
         logger.error("audit lost", extra={"event": event, "stream": key.stream})
 
 
-class Polls:
-    """The sessions of polls that this process serves: of one caller, on one stream.
+@dataclass(slots=True)
+class _Session:
+    """What a caller has polled of a stream: from after `start` to `end`; and what was `told`."""
 
-    A session is told when it begins, and when it has come to the end of its stream. A process knows
-    nothing of what others serve, so a session has an entry or two of each that it comes to.
+    key: StreamKey
+    caller: Caller
+    start: int
+    end: int
+    over_at: float = 0.0
+    told: tuple[int, int] | None = None
+
+
+class Polls:
+    """The sessions of polls that this process serves: each of one caller, on one stream.
+
+    A session is told when it begins, with what its first poll got, and once more with all that it
+    got: when it comes to the end of its stream, or after it is over, by the next poll of anyone. So
+    a process that ends may leave untold how far a session went that never came to an end. And it
+    knows nothing of what others serve: a session has its entries in each that it comes to.
     """
 
     def __init__(self, audit: Audit, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._audit = audit
         self._clock = clock
-        self._sessions: dict[tuple[StreamKey, str, str | None], float] = {}
+        #: In the order of their last polls.
+        self._sessions: dict[tuple[StreamKey, str, str | None], _Session] = {}
 
     async def polled(self, key: StreamKey, caller: Caller, after: int, page: Page) -> None:
-        """Tell of a poll, where it begins or ends a session."""
+        """Take note of a poll, and tell what there is to be told."""
         name = (key, caller.identity.credential, caller.identity.user)
-        begins = self._clock() >= self._sessions.pop(name, 0.0)
+        over = self._over(name)
+        session = self._sessions.pop(name, None) or _Session(key, caller, after, page.next)
+        session.start, session.end = min(session.start, after), max(session.end, page.next)
+        session.over_at = self._clock() + SESSION_S
+        self._sessions[name] = session
         ends = page.newest.closes and page.newest.seq == page.next
-        if begins or (ends and page.next > after):
-            await note_reading(self._audit, key, caller, Event.POLLED, after, page.next)
-        if len(self._sessions) >= SESSIONS_MAX:
-            self._sessions.pop(next(iter(self._sessions)))
-        self._sessions[name] = self._clock() + SESSION_S
+        for each in (*over, session) if ends or session.told is None else over:
+            if each.told != (each.start, each.end):
+                each.told = (each.start, each.end)
+                await note_reading(
+                    self._audit, each.key, each.caller, Event.POLLED, each.start, each.end
+                )
+
+    def _over(self, name: tuple[StreamKey, str, str | None]) -> list[_Session]:
+        """The sessions that are over, of which this poll takes care: its own, and the oldest."""
+        full = name not in self._sessions and len(self._sessions) >= SESSIONS_MAX
+        oldest = next(iter(self._sessions), name)
+        over = []
+        for each in dict.fromkeys((name, oldest)):
+            session = self._sessions.get(each)
+            if session and (full or session.over_at <= self._clock()):
+                over.append(self._sessions.pop(each))
+        return over

@@ -50,7 +50,9 @@ class Settings:
         "SLUICE_BEDROCK_ENDPOINT", "", "Another Bedrock runtime than the region's, as a URL"
     )
     slow_first_token_s: str = _setting(
-        "SLUICE_SLOW_FIRST_TOKEN_S", "30", "Seconds to a first token that count as a model's failure"
+        "SLUICE_SLOW_FIRST_TOKEN_S",
+        "30",
+        "Seconds to a first token that count as a model's failure",
     )
     region: str = _setting("AWS_REGION", "us-east-1", "AWS region; Lambda sets it")
     version: str = _setting("SLUICE_VERSION", "dev", "What `GET /healthz` reports")

@@ -3,22 +3,25 @@
 import inspect
 import json
 import re
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import pytest
-from starlette.routing import Route
 
 from functions import api, stream
 from functions.wiring import Services
-from shared import errors, follower, log, producer
+from shared import errors, follower, idempotency, log, permit, producer, starting
 from shared.dialects import native
 from shared.errors import SluiceError
+from shared.identity import SCOPES, keys
 from shared.settings import Settings
+from shared.tenants import Limits, Policy
 from tests.model_store import ModelStore
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+SERVICES = Services.on(ModelStore(), Settings())
+POLICY = Policy()
 
 
 @pytest.mark.parametrize(
@@ -31,25 +34,19 @@ def test_every_error_is_in_the_table_with_its_status(kind: type[SluiceError]) ->
     assert str(kind.status) in rows[0]
 
 
-def test_every_route_is_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    routes: list[Route] = []
+async def nothing(_: object) -> None: ...
 
-    def keep(given: list[Route], _: Services) -> Any:
-        routes.extend(given)
 
-    monkeypatch.setattr(api, "app", keep)
-    monkeypatch.setattr(stream, "app", keep)
-    services = Services.on(ModelStore(), Settings())
-
-    async def launch(_: object) -> None: ...
-
-    api.build(services, launch)
-    stream.build(services)
-    assert len(routes) >= 7
-    for route in routes:
-        path = re.escape(route.path.replace("{stream}", "{id}"))
-        for method in (route.methods or set()) - {"HEAD"}:
-            assert re.search(rf"\| `{method} {path}[`?]", README), (method, route.path)
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        (endpoint.method, endpoint.path)
+        for endpoint in (*stream.endpoints(SERVICES), *api.endpoints(SERVICES, nothing))
+    ],
+)
+def test_every_route_is_in_the_table(method: str, path: str) -> None:
+    named = path.replace("{stream}", "{id}").replace(":path", "")
+    assert re.search(rf"`{method} {re.escape(named)}[`?]", README)
 
 
 def test_every_context_key_is_in_the_table() -> None:
@@ -70,12 +67,48 @@ def test_every_context_key_is_in_the_table() -> None:
         f"heartbeat every {log.HEARTBEAT_S:.0f} s; after {log.DEAD_AFTER_S:.0f} s",
         f"{producer.HELD_CHARS_MAX // 1024} Ki characters",
         f"with its text kept, {producer.DEADLINE_MARGIN_S:.0f} s before",
-        f"kept for {log.RETENTION_S // 86400} days",
+        f"with its parent's: {starting.OPENED_BYTES_MAX // 1024} KiB",
+        f"`{POLICY.retention_days}`, `{POLICY.audit_retention_days}`",
+        f"idempotency keys for at least {({86400: 'one day'})[idempotency.RETENTION_S]}",
+        f"is known everywhere within {keys.CACHE_S + permit.STALE_S:.0f} s",
+        f"`expiring` event comes {permit.NOTICE_S:.0f} s ahead",
         f"`: hb` comes every {native.SILENCE_S_MAX:.0f} s",
     ],
 )
 def test_every_bound_is_the_one_in_the_code(said: str) -> None:
     assert said in " ".join(README.split())
+
+
+def settings_told() -> dict[str, str]:
+    """The settings of a tenant in the README, each with the default that it is said to have."""
+    told: dict[str, str] = {}
+    for line in README.partition("## Tenants")[2].partition("\n## ")[0].splitlines():
+        if line.startswith("| `") and line.count("|") >= 4:
+            names, default = line.split("|")[1:3]
+            values = [value.strip().strip("`") for value in default.split(",")]
+            listed = re.findall(r"`([a-z_.]+)[`.]", names)
+            told |= dict(zip(listed, values * (len(listed) // len(values)), strict=True))
+    return told
+
+
+SETTINGS = [
+    *((f"limits.{f.name}", getattr(POLICY.limits, f.name)) for f in fields(Limits)),
+    *((f.name, getattr(POLICY, f.name)) for f in fields(Policy) if f.name != "limits"),
+]
+
+
+@pytest.mark.parametrize(("name", "default"), SETTINGS)
+def test_every_setting_of_a_tenant_is_in_the_table_with_its_default(
+    name: str, default: object
+) -> None:
+    told = settings_told().get(name)
+    plain = isinstance(default, int | str)
+    assert told == str(default) if plain else told in ("none", "all")
+
+
+@pytest.mark.parametrize("scope", sorted(SCOPES))
+def test_every_scope_is_named(scope: str) -> None:
+    assert f"`{scope}`" in README
 
 
 @pytest.mark.parametrize("target", re.findall(r"\]\(([^)#]+)\)", README))

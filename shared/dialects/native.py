@@ -25,6 +25,10 @@ MESSAGES_MAX = 200
 MAX_TOKENS_MAX = 200_000
 METADATA_MAX = 16
 METADATA_NAME_CHARS_MAX = 64
+METADATA_CHARS_MAX = 512
+FLUSH_INTERVAL_MS_MAX = 5000
+WARM_UP_MS_MAX = 60_000
+IDEMPOTENCY_KEY_CHARS_MAX = 255
 USER_CHARS_MAX = 128
 SEQ_MAX = 10**9
 LIMIT_MAX = 1000
@@ -34,6 +38,9 @@ LIST_LIMIT_DEFAULT = 20
 WAIT_S_MAX = 20
 #: The last moment that can be asked for, in ms since 1970: the year 5138.
 MS_MAX = 10**14 - 1
+ROLES = ("system", "user", "assistant")
+BACKPRESSURES = ("buffer", "throttle")
+BOUNDARIES = ("natural", "none")
 
 #: Silence on the wire after which a comment line is sent.
 SILENCE_S_MAX = 15.0
@@ -68,7 +75,7 @@ def decode_start(raw: bytes) -> Start:
             raise InvalidRequest(f"`{name}` is missing.", field=name)
     optional = {name: value for name, value in body.items() if value is not None}
     backpressure = fields.one_of(
-        optional.get("backpressure", "buffer"), "backpressure", ("buffer", "throttle")
+        optional.get("backpressure", "buffer"), "backpressure", BACKPRESSURES
     )
     max_tokens = optional.get("max_tokens")
     if max_tokens is not None:
@@ -93,7 +100,7 @@ def _messages(value: Any) -> tuple[Message, ...]:
         for name in ("role", "content"):
             if name not in message:
                 raise InvalidRequest(f"`{path}.{name}` is missing.", field=f"{path}.{name}")
-        role = fields.one_of(message["role"], f"{path}.role", ("system", "user", "assistant"))
+        role = fields.one_of(message["role"], f"{path}.role", ROLES)
         content = fields.text(message["content"], f"{path}.content", most=BODY_BYTES_MAX)
         messages.append(Message(role, content))  # type: ignore[arg-type] # one_of has checked it
     if not any(message.role == "user" for message in messages):
@@ -111,15 +118,17 @@ def _pacing(value: Any) -> Pacing:
         interval = [interval, interval]
     if len(interval) != 2:
         raise InvalidRequest(f"`{name}` must be a number or a pair of numbers.", field=name)
-    low, high = (fields.whole(bound, name, least=0, most=5000) for bound in interval)
+    low, high = (
+        fields.whole(bound, name, least=0, most=FLUSH_INTERVAL_MS_MAX) for bound in interval
+    )
     if low > high:
         raise InvalidRequest(f"`{name}` must not fall: {low} is above {high}.", field=name)
     warm_up = pacing.get("warm_up_ms", default.warm_up_ms)
     boundary = pacing.get("boundary", default.boundary)
     return Pacing(
         flush_interval_ms=(low, high),
-        warm_up_ms=fields.whole(warm_up, "pacing.warm_up_ms", least=0, most=60_000),
-        boundary=fields.one_of(boundary, "pacing.boundary", ("natural", "none")),  # type: ignore[arg-type]
+        warm_up_ms=fields.whole(warm_up, "pacing.warm_up_ms", least=0, most=WARM_UP_MS_MAX),
+        boundary=fields.one_of(boundary, "pacing.boundary", BOUNDARIES),  # type: ignore[arg-type]
     )
 
 
@@ -140,7 +149,7 @@ def _metadata(value: Any) -> dict[str, str]:
                 minimum=1,
                 maximum=METADATA_NAME_CHARS_MAX,
             )
-        fields.text(entry, f"metadata.{name}", least=0, most=512)
+        fields.text(entry, f"metadata.{name}", least=0, most=METADATA_CHARS_MAX)
     return metadata
 
 
@@ -163,12 +172,13 @@ def decode_idempotency(headers: Mapping[str, str], raw: bytes) -> Idempotency | 
     key = headers["idempotency-key"].strip()
     if len(key) >= 2 and key[0] == key[-1] == '"':
         key = key[1:-1]
-    if not (1 <= len(key) <= 255 and key.isascii() and key.isprintable()):
+    if not (1 <= len(key) <= IDEMPOTENCY_KEY_CHARS_MAX and key.isascii() and key.isprintable()):
         raise InvalidRequest(
-            "`Idempotency-Key` must have 1 to 255 printable ASCII characters.",
+            f"`Idempotency-Key` must have 1 to {IDEMPOTENCY_KEY_CHARS_MAX} printable ASCII "
+            "characters.",
             field="Idempotency-Key",
             minimum=1,
-            maximum=255,
+            maximum=IDEMPOTENCY_KEY_CHARS_MAX,
         )
     return Idempotency(key, hashlib.sha256(raw).hexdigest())
 
@@ -179,9 +189,9 @@ def decode_after(headers: Mapping[str, str], query: Mapping[str, str]) -> int:
     The header wins: an EventSource that connects again repeats its first URL, and tells only in the
     header how far it came.
     """
-    if last := headers.get("last-event-id", "").strip():
-        return fields.query_whole(last, "Last-Event-ID", least=-1, most=SEQ_MAX)
-    return fields.query_whole(query.get("after", "-1"), "after", least=-1, most=SEQ_MAX)
+    after = fields.query_whole(query.get("after", "-1"), "after", least=-1, most=SEQ_MAX)
+    last = headers.get("last-event-id", "").strip()
+    return fields.query_whole(last, "Last-Event-ID", least=-1, most=SEQ_MAX) if last else after
 
 
 def decode_follow(headers: Mapping[str, str], query: Mapping[str, str]) -> int:

@@ -41,7 +41,7 @@ class Authentication:
 
 def _take_ticket(scope: Scope) -> str | None:
     """The ticket in a request's query, which nothing behind us gets to see."""
-    query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    query = parse_qsl(str(scope["query_string"], "latin-1"), keep_blank_values=True)
     tickets = [value for name, value in query if name == "ticket"]
     if not tickets:
         return None

@@ -38,6 +38,7 @@ class Endpoint:
         """
 
         async def checked(request: Request) -> Response:
+            request.state.path = self.path
             if self.scope is not None:
                 caller = caller_of(request)
                 identity = caller.identity
@@ -63,7 +64,8 @@ def _visible(identity: Identity, stream: str, log: Log) -> StreamKey:
     if not is_stream_id(stream):
         raise unknown_stream(stream)
     key = StreamKey(identity.tenant, stream)
-    hidden = log.is_expired(key) or not may_see(identity, key)
-    if hidden or identity.stream not in (None, stream):
+    # Whoever had a ticket made could see its stream, maybe by a scope that a ticket does not have.
+    seen = may_see(identity, key) if identity.stream is None else identity.stream == stream
+    if log.is_expired(key) or not seen:
         raise unknown_stream(stream)
     return key

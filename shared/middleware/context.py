@@ -13,7 +13,8 @@ class Context:
     """Names the request and writes one line about it at its end.
 
     The id is Lambda's own where there is one, so that both logs tell of the same request. The line
-    holds no query: it may carry a ticket.
+    names the endpoint and the stream, and holds nothing of the address itself: a query may carry a
+    ticket, and a path names users, and whatever else somebody put in.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -38,14 +39,16 @@ class Context:
         try:
             await self._app(scope, receive, named)
         finally:
-            caller = scope.get("state", {}).get("caller")
+            state = scope.get("state", {})
+            caller, key = state.get("caller"), state.get("key")
             logger.info(
                 "request",
                 extra={
                     "method": scope["method"],
-                    "path": scope["path"],
+                    "path": state.get("path"),
                     "status": status,
                     "tenant": caller.identity.tenant if caller else None,
+                    "stream": key.stream if key else None,
                     "duration_ms": round((time.monotonic() - began) * 1000),
                 },
             )

@@ -26,7 +26,7 @@ class Refused:
                 caller.identity.tenant,
                 actor(caller),
                 error.slug,
-                str(error.extensions.get("policy", "")),
+                str(error.extensions.get("policy") or error.extensions.get("rule", "")),
                 retention_days=caller.tenant.policy.audit_retention_days,
             )
             raise

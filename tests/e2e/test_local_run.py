@@ -79,7 +79,7 @@ def test_what_is_printed_can_be_typed(run: LocalRun) -> None:
 
     with ThreadPoolExecutor() as pool:
         streamed, asked = pool.map(shell, (start, ask))
-    found = re.search(r'"id":"([0-9a-v]{24})"', streamed)
+    found = re.search(r'"id":"([0-9a-v]{32})"', streamed)
     assert found
     assert asked == run.text(found[1])
     rest = shell(resume.replace("ID", found[1]))

@@ -9,10 +9,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from functions.wiring import Services
 from infra import package
 from local.database import connect
 from local.dynoxide import dynoxide
+from shared.administration import Administration
 from shared.settings import Settings
 from tests.e2e.emulator import Emulator, Function
 from tests.functions.conftest import start_body
@@ -35,8 +35,8 @@ def test_the_package_streams_an_answer(tmp_path: Path) -> None:
     package.bundle(tmp_path)
     with dynoxide(None) as endpoint:
         settings = Settings(dynamodb_endpoint=endpoint)
-        services = Services.on(connect(settings, own=True), settings)
-        asyncio.run(services.tenants.add_key("demo", "demo"))
+        store = connect(settings, own=True)
+        asyncio.run(Administration(store).ensure("demo", "demo"))
         env = {
             "SLUICE_DYNAMODB_ENDPOINT": endpoint,
             "AWS_ACCESS_KEY_ID": "local",

@@ -7,7 +7,6 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 
 import httpx
 import pytest
@@ -15,11 +14,13 @@ import pytest
 from functions.wiring import Services
 from local.database import connect
 from local.dynoxide import dynoxide
-from shared.live import Live
+from shared.administration import Administration
+from shared.identity import tickets
 from shared.records import Kind, Record, StreamKey
 from shared.settings import Settings
+from shared.starting import cancel
 from tests.e2e.emulator import Emulator, Function
-from tests.functions.conftest import start_body
+from tests.functions.conftest import caller, start_body
 from tests.functions.test_stream import events, text_of
 
 pytestmark = pytest.mark.e2e
@@ -49,9 +50,9 @@ def emulator(database: str) -> Iterator[Emulator]:
 async def services(database: str) -> Services:
     """Our own eyes on the same tables, in a process of our own."""
     settings = Settings(dynamodb_endpoint=database)
-    services = Services.on(connect(settings, own=True), settings)
-    await services.tenants.add_key("demo", "demo")
-    return services
+    store = connect(settings, own=True)
+    await Administration(store).ensure("demo", "demo")
+    return Services.on(store, settings)
 
 
 @pytest.fixture
@@ -167,16 +168,44 @@ async def test_a_follower_in_another_environment_sees_it_all(
 async def test_a_cancel_from_elsewhere_reaches_the_producer(
     client: httpx.AsyncClient, services: Services
 ) -> None:
-    from shared.starting import cancel
-
     body = start_body("demo?tokens=1000&rate=50")
     async with client.stream("POST", "/v1/streams", json=body) as answer:
         stream_id = answer.headers["stream-id"]
-        await cancel(replace(services, live=Live()).log, StreamKey("demo", stream_id))
+        await cancel(services.lifecycle, StreamKey("demo", stream_id), await caller(services))
         content = (await answer.aread()).decode()
     assert events(content)[-1][2]["status"] == "cancelled"
     records = await records_of(services, stream_id)
     assert [record.kind for record in records].count(Kind.CANCEL) == 1
+
+
+async def test_a_ticket_opens_its_stream_and_reaches_no_log(
+    client: httpx.AsyncClient, services: Services, emulator: Emulator
+) -> None:
+    answer = await client.post("/v1/streams", json=start_body())
+    stream_id = answer.headers["stream-id"]
+    who = await caller(services)
+    ticket = tickets.issue(
+        who.tenant.secret,
+        who.identity,
+        stream_id,
+        purpose="read",
+        expires_at=int(time.time()) + 60,
+    )
+    path = f"/v1/streams/{stream_id}/events"
+    async with httpx.AsyncClient(base_url=emulator.url("stream"), timeout=30) as anyone:
+        followed = await anyone.get(path, params={"ticket": ticket, "after": 0})
+        refused = await anyone.get(path, params={"ticket": ticket + "x"})
+    assert text_of(followed.text) == text_of(answer.text)
+    assert refused.status_code == 401
+    lines = emulator.log("stream")
+    assert stream_id in lines
+    assert tickets.PREFIX not in lines
+
+
+async def test_what_is_left_of_limits_is_told(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/streams", json=start_body())
+    assert '"tenant-streams-at-once";r=' in answer.headers["ratelimit"]
+    assert '"tenant-streams-at-once";q=100' in answer.headers["ratelimit-policy"]
 
 
 async def test_bad_requests_are_problems_here_too(client: httpx.AsyncClient) -> None:

@@ -7,22 +7,27 @@ import pytest
 
 from functions import produce
 from functions.wiring import Services
+from shared.administration import Administration
 from shared.errors import NotFound
-from shared.models import Message
+from shared.models import Models
+from shared.models.demo import Demo
 from shared.producer import DEADLINE_MARGIN_S
-from shared.records import Kind, Record, StreamKey
+from shared.records import StreamKey
 from shared.settings import Settings
-from shared.starting import Start
+from shared.tenants import removing
+from tests.functions.conftest import begin
 from tests.model_store import ModelStore
+
+
+async def services_of_demo() -> Services:
+    store = ModelStore()
+    await Administration(store).ensure("demo", "demo")
+    return Services.on(store, Settings())
 
 
 async def opened(services: Services, model: str = "demo?tokens=3&rate=0") -> StreamKey:
     """A stream that is there for somebody else to produce."""
-    key = services.log.new_key("demo")
-    body = Start(model, (Message("user", "hi"),)).to_body()
-    first = Record(0, Kind.OPENED, 0, services.log.now_ms(), services.log.new_writer(), body=body)
-    assert await services.log.open(key, first) is None
-    return key
+    return (await begin(services, model, epoch=0)).key
 
 
 async def kinds(services: Services, key: StreamKey) -> list[str]:
@@ -34,8 +39,8 @@ def context(seconds: float) -> SimpleNamespace:
 
 
 def test_the_handler_produces_within_its_invocations_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    services = Services.on(ModelStore(), Settings())
     with asyncio.Runner() as runner:
+        services = runner.run(services_of_demo())
         monkeypatch.setattr(produce, "_process", lambda: (services, runner))
         in_time = runner.run(opened(services))
         event = {"tenant": in_time.tenant, "stream": in_time.stream}
@@ -49,7 +54,7 @@ def test_the_handler_produces_within_its_invocations_time(monkeypatch: pytest.Mo
 
 
 async def test_what_is_produced_already_is_left_alone() -> None:
-    services = Services.on(ModelStore(), Settings())
+    services = await services_of_demo()
     key = await opened(services)
     await produce.produce(services, key)
     before = await kinds(services, key)
@@ -59,15 +64,29 @@ async def test_what_is_produced_already_is_left_alone() -> None:
 
 
 async def test_a_model_that_is_not_served_any_more_closes_the_stream() -> None:
-    services = Services.on(ModelStore(), Settings())
-    key = await opened(services, "openai/gone")
+    services = await services_of_demo()
+    store, settings = services.lifecycle.store, services.settings
+    before = Services.on(store, settings, Models({"gone": Demo()}))
+    key = await opened(before, "gone/demo")
     await produce.produce(services, key)
     last = await services.log.tail(key)
     assert last.closes
     assert last.body["error"]["type"] == "urn:sluice:problem:invalid-request"
 
 
+async def test_a_tenant_that_is_gone_closes_the_stream() -> None:
+    services = await services_of_demo()
+    key = await opened(services)
+    tenant = await services.authority.tenants.get("demo")
+    assert tenant
+    await services.lifecycle.store.transact(removing(tenant), "remove")
+    later = Services.on(services.lifecycle.store, services.settings)
+    await produce.produce(later, key)
+    last = await services.log.tail(key)
+    assert last.body["error"]["type"] == "urn:sluice:problem:credential-ended"
+
+
 async def test_an_unknown_stream_is_an_error() -> None:
-    services = Services.on(ModelStore(), Settings())
+    services = await services_of_demo()
     with pytest.raises(NotFound):
-        await produce.produce(services, StreamKey("demo", "0" * 24))
+        await produce.produce(services, StreamKey("demo", "0" * 32))

@@ -8,30 +8,44 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from functions import stream
+from functions import stream, wiring
 from functions.stream import FOLLOW_MARGIN_S, EventStream
 from shared.errors import Unavailable
 from shared.models import Ask, Finish
-from shared.models import Message as ChatMessage
 from shared.pacing import Pacing
 from shared.producer import DEADLINE_MARGIN_S
-from shared.records import Kind, Record, StreamKey
-from shared.starting import Start, Started, start_stream
-from shared.tenants import Identity
-from tests.functions.conftest import Sluice, client, serving, start_body
+from shared.records import StreamKey
+from shared.redaction import PolicyViolation
+from tests.functions.conftest import Sluice, begin, caller, client, serving, start_body
 
 SSE = "text/event-stream; charset=utf-8"
 
 
 def events(body: str) -> list[tuple[int, str, dict[str, Any]]]:
-    """The events of a body, read as the standard says, for bodies without comments inside."""
-    found = []
-    for block in body.split("\n\n")[:-1]:
-        lines = dict(line.split(": ", 1) for line in block.split("\n") if line[0] != ":")
-        found.append((int(lines["id"]), lines["event"], json.loads(lines["data"])))
-    return found
+    """The records in a body, read as the standard says, for bodies without comments inside."""
+    return [(int(event["id"]), *name_and_data(event)) for event in blocks(body) if "id" in event]
+
+
+def hint_of(body: str) -> int | None:
+    """After which record the client of this body is told to connect again, if it is."""
+    hints = [name_and_data(event) for event in blocks(body) if "id" not in event]
+    assert [name for name, _ in hints] in ([], ["reconnect"])
+    assert not hints or body.rindex("event: reconnect") > body.rindex("id: ")
+    return hints[0][1]["after"] if hints else None
+
+
+def blocks(body: str) -> list[dict[str, str]]:
+    return [
+        dict(line.split(": ", 1) for line in block.split("\n") if line[0] != ":")
+        for block in body.split("\n\n")[:-1]
+    ]
+
+
+def name_and_data(event: dict[str, str]) -> tuple[str, dict[str, Any]]:
+    return event["event"], json.loads(event["data"])
 
 
 def text_of(body: str) -> str:
@@ -66,14 +80,14 @@ async def test_an_answer_streams_from_opened_to_closed(sluice: Sluice) -> None:
     assert summary["metadata"] == {"a": "b"}
 
 
-async def test_the_client_of_the_producer_costs_no_read(sluice: Sluice) -> None:
-    await sluice.stream.get(f"/v1/streams/{'0' * 24}/events")  # the key is cached from here on
+async def test_the_client_of_the_producer_costs_one_read(sluice: Sluice) -> None:
+    body = start_body("demo?tokens=20&rate=200&ttft=20")
+    # The key, the tenant and the model's breaker are known from here on.
+    await sluice.stream.post("/v1/streams", json=body)
     before = sluice.store.reads
-    answer = await sluice.stream.post(
-        "/v1/streams", json=start_body("demo?tokens=20&rate=200&ttft=20")
-    )
+    answer = await sluice.stream.post("/v1/streams", json=body)
     assert events(answer.text)[-1][1] == "closed"
-    assert sluice.store.reads == before
+    assert sluice.store.reads == before + 1  # of what its tenant has used so far
 
 
 async def test_resume_after_the_end_at_every_offset(sluice: Sluice) -> None:
@@ -106,7 +120,7 @@ async def test_an_offset_that_cannot_be_is_named(sluice: Sluice, after: str) -> 
     assert refused.json()["field"] == "after"
 
 
-@pytest.mark.parametrize("stream_id", ["x", "0" * 24, "0" * 23 + "z"])
+@pytest.mark.parametrize("stream_id", ["x", "0" * 32, "0" * 31 + "z"])
 async def test_an_unknown_stream_is_not_found(sluice: Sluice, stream_id: str) -> None:
     answer = await sluice.stream.get(f"/v1/streams/{stream_id}/events")
     assert answer.status_code == 404
@@ -118,22 +132,22 @@ async def test_another_tenants_stream_does_not_exist(sluice: Sluice) -> None:
     path = answer.headers["location"]
     async with client(stream.build(sluice.services), "other") as other:
         foreign = await other.get(path)
-        unknown = await other.get(f"/v1/streams/{'0' * 24}/events")
+        unknown = await other.get(f"/v1/streams/{'0' * 32}/events")
     assert foreign.status_code == 404
     stream_id = answer.headers["stream-id"]
-    assert foreign.text.replace(stream_id, "0" * 24) == unknown.text
+    assert foreign.text.replace(stream_id, "0" * 32) == unknown.text
 
 
 @pytest.mark.parametrize(
     "header", [{}, {"authorization": "Bearer nope"}, {"authorization": "Basic demo"}]
 )
 async def test_no_key_no_answer(sluice: Sluice, header: dict[str, str]) -> None:
-    transport = httpx.ASGITransport(stream.build(sluice.services))
-    async with httpx.AsyncClient(transport=transport, base_url="http://x") as anyone:
+    before = sluice.store.writes
+    async with client(sluice.stream_app, "") as anyone:
         answer = await anyone.post("/v1/streams", json=start_body(), headers=header)
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"].startswith("Bearer")
-    assert sluice.store.writes == 2  # the two keys
+    assert sluice.store.writes == before
 
 
 async def test_a_bad_field_is_a_problem_and_starts_nothing(sluice: Sluice) -> None:
@@ -347,14 +361,9 @@ async def test_production_goes_on_when_the_client_leaves(sluice: Sluice) -> None
 async def test_a_follower_of_a_stream_without_a_producer_is_told_that_it_died(
     sluice: Sluice,
 ) -> None:
-    log = sluice.services.log
-    key = log.new_key("demo")
-    long_ago = log.now_ms() - 16_000
-    opened = Record(0, Kind.OPENED, 1, long_ago, "w", body={"model": "demo"})
-    assert await log.open(key, opened) is None
-    await log.append(key, Record(1, Kind.TEXT, 1, long_ago, "w", "half an ans"))
+    key = (await begin(sluice.services, age_s=16, chunks=1)).key
     answer = await sluice.stream.get(f"/v1/streams/{key.stream}/events")
-    assert text_of(answer.text) == "half an ans"
+    assert text_of(answer.text) == "x"
     closed = events(answer.text)[-1][2]
     assert closed["status"] == "failed"
     assert closed["error"]["type"] == "urn:sluice:problem:producer-lost"
@@ -403,6 +412,7 @@ async def test_a_follower_is_let_go_before_its_invocation_ends_and_comes_again(
         first = await late.get(path)
     seen = events(first.text)
     assert seen[-1][1] == "chunk"
+    assert hint_of(first.text) == seen[-1][0]
     rest = await sluice.stream.get(path, headers={"last-event-id": str(seen[-1][0])})
     whole = await sluice.stream.get(path)
     assert seen + events(rest.text) == events(whole.text)
@@ -414,7 +424,7 @@ async def test_head_tells_what_get_would_begin_with(sluice: Sluice) -> None:
     head = await sluice.stream.head(answer.headers["location"])
     assert head.status_code == 200
     assert head.headers["content-type"] == SSE
-    assert (await sluice.stream.head(f"/v1/streams/{'0' * 24}/events")).status_code == 404
+    assert (await sluice.stream.head(f"/v1/streams/{'0' * 32}/events")).status_code == 404
 
 
 class Peer:
@@ -440,14 +450,9 @@ class Peer:
 
     async def ask(self, sluice: Sluice, model: str, **more: Any) -> EventStream:
         """Let a stream of its own begin, and take its response."""
-        started = await start_stream(
-            *(sluice.services.log, sluice.services.tenants, sluice.services.models),
-            Identity("demo"),
-            Start(model, (ChatMessage("user", "hi"),), **more),
-            epoch=1,
-        )
-        assert isinstance(started, Started)
-        response = await stream._answer(sluice.services, started, None)
+        began = await begin(sluice.services, model, **more)
+        request = Request({"type": "http", "state": {"caller": await caller(sluice.services)}})
+        response = await stream._answer(sluice.services, request, began)
         assert isinstance(response, EventStream)
         return response
 
@@ -470,7 +475,7 @@ async def test_a_client_that_does_not_read_is_let_go_before_the_invocation_ends(
 ) -> None:
     peer = Peer(takes=1, then="stalls")
     response = await peer.ask(sluice, "demo?tokens=5&rate=0")
-    response._ends_at = asyncio.get_running_loop().time() - FOLLOW_MARGIN_S / 2 + 0.2
+    response._gives_up_at = asyncio.get_running_loop().time() + 0.2
     async with asyncio.timeout(10):
         await response({}, peer.receive, peer.send)
     assert len(peer.sent) == 1
@@ -480,10 +485,7 @@ async def test_a_log_that_cannot_be_read_ends_a_response_in_order(
     sluice: Sluice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The client sees the end of a body without `closed`, and connects again."""
-    key = sluice.services.log.new_key("demo")
-    now_ms = sluice.services.log.now_ms()
-    opened = Record(0, Kind.OPENED, 1, now_ms, "w", body={"model": "demo"})
-    assert await sluice.services.log.open(key, opened) is None
+    key = (await begin(sluice.services)).key
     read, reads = sluice.services.log.read, 0
 
     async def failing(*arguments: Any, **named: Any) -> Any:
@@ -496,3 +498,16 @@ async def test_a_log_that_cannot_be_read_ends_a_response_in_order(
     monkeypatch.setattr(sluice.services.log, "read", failing)
     answer = await sluice.stream.get(f"/v1/streams/{key.stream}/events")
     assert [event for _, event, _ in events(answer.text)] == ["opened"]
+
+
+async def test_a_validator_of_ones_own_ends_an_answer(
+    sluice: Sluice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_paragraphs(text: str) -> None:
+        if "paragraph" in text:
+            raise PolicyViolation("no-paragraphs", text[: text.index("paragraph")])
+
+    monkeypatch.setattr(wiring, "validators", lambda tenant, start: (no_paragraphs,))
+    answer = await sluice.stream.post("/v1/streams", json=start_body())
+    assert "paragraph" not in answer.text
+    assert '"finish_reason":"policy"' in answer.text

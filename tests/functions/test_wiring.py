@@ -54,7 +54,7 @@ async def test_a_producer_is_launched_by_an_asynchronous_invocation(aws: None) -
         Handler="x.y",
         Code={"ZipFile": b"x"},
     )
-    await lambda_launch(Settings(produce_function="produce"))(StreamKey("acme", "0" * 24))
+    await lambda_launch(Settings(produce_function="produce"))(StreamKey("acme", "0" * 32))
 
 
 async def test_a_producer_that_cannot_be_launched_is_a_503(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,5 +65,5 @@ async def test_a_producer_that_cannot_be_launched_is_a_503(monkeypatch: pytest.M
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     launch = lambda_launch(Settings(produce_function="produce"))
     with pytest.raises(Unavailable) as caught:  # without credentials nothing is even sent
-        await launch(StreamKey("acme", "0" * 24))
+        await launch(StreamKey("acme", "0" * 32))
     assert caught.value.detail == "The stream's producer could not be started."

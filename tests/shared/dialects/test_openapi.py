@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ from shared import errors
 from shared.dialects import native
 from shared.dialects.openapi import document, encoded
 from shared.dialects.openapi.operations import OPERATIONS
-from shared.dialects.openapi.schemas import EVENTS, STREAM_ID
+from shared.dialects.openapi.schemas import EVENTS, REQUESTS, STREAM_ID
 from shared.errors import InvalidRequest, SluiceError
 from shared.records import Kind, Record, is_stream_id, new_stream_id
 
@@ -230,6 +231,66 @@ def test_every_event_is_told_of() -> None:
 def test_what_shows_nothing_is_no_event() -> None:
     silent = [Record(1, kind, 1, 0, "w") for kind in (Kind.HEARTBEAT, Kind.CANCEL, "unheard-of")]
     assert native.EventEncoder(STREAM).encode(silent) == b""
+
+
+def odd_values() -> Iterator[Any]:
+    """What a client may send by mistake, and what is just within a bound or just beyond it."""
+    yield from (None, True, False, 0.0, 1.0, 0.5, -1, "", "x", "\x00", [], {}, {"x": 1}, STREAM)
+    yield from ([0], [0, 0], [0, 5000], [0, 5001], [0, 0.5], [0, 0, 0], ["0", "1"])
+    for role in ("user", "system", "root"):
+        yield role
+        yield [{"role": role, "content": "x"}]
+        yield {"role": role, "content": "x"}
+    yield from ("throttle", "natural", {"boundary": "none"}, {"x": "y"}, {"": "y"})
+    bounds = {
+        bound
+        for node in nodes(REQUESTS)
+        for name, bound in node.items()
+        if name.startswith(("min", "max")) and isinstance(bound, int)
+    }
+    for bound in bounds:
+        for size in (bound - 1, bound, bound + 1):
+            yield size
+            if 0 <= size < 10_000:
+                yield "x" * size
+                yield {"x" * size: "y"}
+                yield {"x": "y" * size}
+                yield {f"x{i}": "y" for i in range(size)}
+                yield [{"role": "user", "content": "x"}] * size
+
+
+def changed(whole: Any, value: Any) -> Iterator[Any]:
+    """All that `whole` becomes when one thing in it is replaced by `value`, or is added to it."""
+    yield value
+    if isinstance(whole, dict):
+        yield whole | {"x": value}
+        for name, part in whole.items():
+            yield {k: v for k, v in whole.items() if k != name}
+            yield from (whole | {name: each} for each in changed(part, value))
+    if isinstance(whole, list):
+        for at, part in enumerate(whole):
+            yield from ([*whole[:at], each, *whole[at + 1 :]] for each in changed(part, value))
+
+
+def takes(body: Any) -> bool:
+    try:
+        native.decode_start(json.dumps(body).encode())
+    except InvalidRequest:
+        return False
+    return True
+
+
+def test_a_start_is_what_the_decoder_takes() -> None:
+    start, seen = component("Start"), Counter[bool]()
+    _, whole = DOCUMENT["components"]["schemas"]["Start"]["examples"]
+    # No schema can say that an interval must not fall, so this one can only grow.
+    pacing = whole["pacing"] | {"flush_interval_ms": [0, native.FLUSH_INTERVAL_MS_MAX]}
+    for value in odd_values():
+        for body in changed(whole | {"pacing": pacing, "parent": STREAM}, value):
+            seen[taken := takes(body)] += 1
+            assert start.is_valid(body) is taken, str(body)[:500]
+    assert seen[True] > 500
+    assert seen[False] > 5000
 
 
 @given(st.text(st.characters(codec="ascii"), max_size=260))

@@ -122,7 +122,7 @@ def test_a_refusal_writes_nothing(rows: Found) -> None:
 def test_an_unknown_section_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["nothing"])
-    assert "relay, cpu, cold, cost, limits, followers" in capsys.readouterr().err
+    assert "relay, cpu, cold, cost, limits, redaction, followers" in capsys.readouterr().err
 
 
 def test_a_row_without_a_peer_has_no_ratio() -> None:

@@ -111,3 +111,35 @@ def test_the_command_line(run: LocalRun) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert f"`{command}`" in done.stdout
+
+
+OPERATED = [
+    line
+    for block in blocks("sh")
+    for line in block.replace("\\\n", " ").splitlines()
+    if line.startswith("sluice ") or "/sluice key" in line
+]
+
+
+def test_the_operator_s_commands(tmp_path: Path) -> None:
+    """In their order, on a database of their own in the place of a stack's."""
+    assert len(OPERATED) >= 6
+    sluice = f'"{sys.executable}" -m local.cli'
+    for line in OPERATED:
+        # Each part of a line with `&&` is a command of its own; a file needs no database.
+        parts = [part.strip() for part in line.replace(" --stack Sluice", "").split("&&")]
+        script = " && ".join(
+            re.sub(r"^(\.venv/bin/)?sluice", lambda _: sluice, part).partition("#")[0]
+            + ("" if "--file" in part else f' --db "{tmp_path / "readme.db"}"')
+            for part in parts
+        )
+        script = script.replace("acme.jsonl", str(tmp_path / "acme.jsonl"))
+        done = subprocess.run(
+            ["bash", "-c", script],
+            cwd=ROOT,
+            capture_output=True,
+            check=False,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, (script, done.stderr)

@@ -141,7 +141,7 @@ async def test_refusals_are_told(sluice: Sluice) -> None:
             ("origin-not-allowed", None, "ada"),
             ("forbidden", None, "ada"),  # the model, by one function
             ("forbidden", None, "ada"),  # and the scope, by the other
-            ("policy-violated", None, "ada"),
+            ("policy-violated", "codename", "ada"),
             ("limit-exceeded", "user-starts-per-minute", "ada"),
         ],
         key=str,

@@ -113,7 +113,7 @@ class Driven:
         for place, name in ((query, "after"), (headers, "Last-Event-ID")):
             if name in place:
                 place[name] = _offset(place[name])
-        if _is_key(headers.get("Idempotency-Key")):
+        if _is_key(str(headers.get("Idempotency-Key", ""))):
             headers["Idempotency-Key"] = f"key {next(self._keys)}"
         if case.operation.path == "/v1/audit" and isinstance(query.get("page"), str):
             del query["page"]
@@ -131,10 +131,10 @@ class Driven:
             interval.sort()
 
 
-def _is_key(value: Any) -> bool:
+def _is_key(value: str) -> bool:
     try:
         return native.decode_idempotency({"idempotency-key": value}, b"") is not None
-    except (InvalidRequest, AttributeError):
+    except InvalidRequest:
         return False
 
 

@@ -33,6 +33,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _process_events(self, events: list[Any]) -> None:
         pass
 
+    def _write_to_self(self) -> None:
+        """Nothing to wake: the loop never sleeps."""
+
 
 def run_virtually(main: Coroutine[Any, Any, T]) -> T:
     """Run `main` from the virtual time 0 on."""

@@ -43,7 +43,7 @@ def document(version: str) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method.lower()] = operation.to_document()
-    groups = {group for each in OPERATIONS for group in each.problems.values()}
+    groups = {group for each in OPERATIONS for group in each.refusals.values()}
     groups.add((MethodNotAllowed,))
     return {
         "openapi": "3.1.0",

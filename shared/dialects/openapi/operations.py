@@ -48,7 +48,7 @@ class Operation:
     counted: bool = True
 
     @property
-    def problems(self) -> dict[int, tuple[problems.Kind, ...]]:
+    def refusals(self) -> dict[int, tuple[problems.Kind, ...]]:
         """The errors that it may raise, by their status."""
         if self.scope is None:
             return problems.by_status(self.raised)
@@ -59,7 +59,7 @@ class Operation:
     def to_document(self) -> Schema:
         refused = {
             status: {"$ref": f"#/components/responses/{problems.name_of(group)}"}
-            for status, group in self.problems.items()
+            for status, group in self.refusals.items()
         }
         parameters = [_STREAM, *self.parameters] if "{stream}" in self.path else self.parameters
         document = {
@@ -86,12 +86,11 @@ def _whole(least: int, most: int, default: int) -> Schema:
     return {"type": "integer", "minimum": least, "maximum": most, "default": default}
 
 
-def _answer(about: str, schema: Schema, **more: bool) -> Schema:
-    """An answer of JSON. `more` are its headers, with _ for -, and whether each is always there."""
-    names = {name.replace("_", "-"): always for name, always in more.items()}
+def _answer(about: str, schema: Schema, names: Mapping[str, bool] | None = None) -> Schema:
+    """An answer of JSON. `names` are its headers, with whether each is always there."""
     return {
         "description": about,
-        "headers": headers(names),
+        "headers": headers(names or {}),
         "content": {"application/json": {"schema": schema}},
     }
 
@@ -110,10 +109,14 @@ def _nothing(about: str) -> Schema:
     return {"description": about, "headers": headers({})}
 
 
+def _link(operation: str, **parameters: str) -> Schema:
+    return {"operationId": operation, "parameters": parameters}
+
+
 def _links(stream: str) -> Schema:
     """Where to go on with a stream, whose id is in this part of the answer."""
     names = ("followStream", "pollStream", "getStream", "cancelStream", "eraseStream")
-    return {name: {"operationId": name, "parameters": {"stream": stream}} for name in names}
+    return {name: _link(name, stream=stream) for name in names}
 
 
 _STREAM = _parameter("path", "stream", "The stream's id.", STREAM_ID, required=True)
@@ -127,8 +130,10 @@ _USER = _parameter(
 _AFTER = _parameter("query", "after", "The offset to go on after.", AFTER | {"default": -1})
 _STARTED = {"Location": True, "RateLimit-Policy": False, "RateLimit": False}
 _ERASING = _answer(
-    "What is left is erased in the background.", ref("Erasure"), Location=True, Retry_After=True
-)
+    "What is left is erased in the background.",
+    ref("Erasure"),
+    {"Location": True, "Retry-After": True},
+) | {"links": {"getErasure": _link("getErasure", erasure="$response.body#/id")}}
 
 _START = Operation(
     "startStream",
@@ -141,11 +146,7 @@ _START = Operation(
         202: _answer(
             "Begun; it is produced in the background.",
             ref("Accepted"),
-            Stream_Id=True,
-            Location=True,
-            Preference_Applied=True,
-            RateLimit_Policy=False,
-            RateLimit=False,
+            {**_STARTED, "Stream-Id": True, "Preference-Applied": True},
         )
         | {"links": _links("$response.body#/id")},
     },
@@ -230,8 +231,7 @@ _READING = (
             200: _answer(
                 "A page of chunks.",
                 {"oneOf": [ref("OpenPage"), ref("LastPage")]},
-                Stream_Id=True,
-                Retry_After=False,
+                {"Stream-Id": True, "Retry-After": False},
             )
         },
         raised=(errors.InvalidRequest,),
@@ -258,7 +258,7 @@ _READING = (
         "/v1/streams/{stream}/export",
         READ,
         "Export everything that is held about a stream.",
-        {200: _answer("One document.", ref("Export"), Content_Disposition=True)},
+        {200: _answer("One document.", ref("Export"), {"Content-Disposition": True})},
         functions=("stream",),
     ),
     Operation(
@@ -319,7 +319,7 @@ _GOVERNING = (
         "/v1/users/{user}/export",
         ADMIN,
         "Export everything that is held about a user.",
-        {200: _answer("One document.", ref("Export"), Content_Disposition=True)},
+        {200: _answer("One document.", ref("Export"), {"Content-Disposition": True})},
         raised=(errors.InvalidRequest,),
         parameters=(_USER,),
         functions=("stream",),

@@ -9,7 +9,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 import schemathesis
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shared import errors
@@ -293,6 +293,7 @@ def test_a_start_is_what_the_decoder_takes() -> None:
     assert seen[False] > 5000
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(codec="ascii"), max_size=260))
 @example('"')
 @example('""')
@@ -317,6 +318,7 @@ def test_an_idempotency_key_is_what_the_decoder_takes(key: str) -> None:
         assert validator(schema).is_valid(key)
 
 
+@settings(deadline=None)
 @given(st.text("0123456789abcdefghijklmnopqrstuvwxyz", min_size=31, max_size=33))
 @example(STREAM)
 @example(STREAM[:-1] + "w")

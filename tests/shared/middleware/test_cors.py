@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
@@ -469,6 +469,7 @@ TEXTS = st.builds(
 
 
 @pytest.mark.e2e
+@settings(deadline=None)
 @given(text=TEXTS | st.sampled_from([*WRITTEN, *REFUSED]) | st.text(max_size=30))
 def test_no_browser_writes_an_origin_otherwise(node: subprocess.Popen[str], text: str) -> None:
     """What is taken is in the browser's words, or nothing that a browser could go to."""

@@ -65,7 +65,7 @@ class Stage:
         (Forbidden("no", scope="admin"), "forbidden", None),
         (OriginNotAllowed("no"), "origin-not-allowed", None),
         (LIMIT, "limit-exceeded", "user-starts-per-minute"),
-        (PolicyViolated("words", field="messages"), "policy-violated", None),
+        (PolicyViolated("words", field="messages"), "policy-violated", "words"),
     ],
 )
 async def test_a_refusal_is_told_and_goes_on_up(

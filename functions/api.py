@@ -208,7 +208,7 @@ class _Routes:
         who = actor(caller_of(request))
         erasures = self._services.erasures
         job = await erasures.begin(key.tenant, who, stream=key.stream)
-        job = await finish_within(erasures, job, who, ERASE_S)
+        job = await finish_within(erasures, job, ERASE_S)
         return Response(status_code=204) if job.done_at else _erasing(job)
 
     async def erase_user(self, request: Request) -> Response:
@@ -219,7 +219,7 @@ class _Routes:
         user, who = native.decode_user(request.path_params["user"]), actor(caller)
         erasures = self._services.erasures
         job = await erasures.begin(caller.tenant.name, who, user=user)
-        return _erasing(await finish_within(erasures, job, who, ERASE_S))
+        return _erasing(await finish_within(erasures, job, ERASE_S))
 
     async def erasure(self, request: Request) -> Response:
         """How far an erasure is, for who may see what it erases."""

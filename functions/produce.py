@@ -2,19 +2,25 @@
 
 import asyncio
 import functools
+from contextlib import suppress
 from typing import Any
 
 from functions.wiring import Services
-from shared.errors import SluiceError, Unavailable
+from shared.errors import NotFound, SluiceError, Unavailable
 from shared.records import StreamKey
 
 
 async def produce(services: Services, key: StreamKey, *, deadline: float | None = None) -> None:
     """Produce a stream that was opened for somebody else to produce.
 
-    Harmless when it comes twice: whoever appends the first epoch has the stream. Raises `NotFound`
-    for an unknown stream and `Unavailable` when the store does not answer.
+    Harmless when it comes twice: whoever appends the first epoch has the stream; and when the
+    stream was erased meanwhile. Raises `Unavailable` when the store does not answer.
     """
+    with suppress(NotFound):
+        await _produce(services, key, deadline)
+
+
+async def _produce(services: Services, key: StreamKey, deadline: float | None) -> None:
     records = (await services.log.read(key)).records
     if records[-1].epoch > 0:
         # Delivered twice, or tried again by Lambda because the first try died on the way.

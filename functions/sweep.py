@@ -34,7 +34,7 @@ async def sweep(services: Services, *, deadline: float) -> int:
         try:
             async with (
                 asyncio.timeout_at(min(loop.time() + TURN_S, deadline - REST_S)),
-                aclosing(services.erasures.run(job, job.actor)) as states,
+                aclosing(services.erasures.run(job)) as states,
             ):
                 async for state in states:
                     done += state.done_at is not None

@@ -103,7 +103,7 @@ class Services:
 
     @property
     def erasures(self) -> Erasures:
-        return Erasures(self.lifecycle, self.audit, now=lambda: self.log.now_ms() / 1000)
+        return Erasures(self.lifecycle, self.audit, live=self.live)
 
     @property
     def starting(self) -> Starting:

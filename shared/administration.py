@@ -191,7 +191,7 @@ class Administration:
         last_look = job.created_at / 1000 + lag_s
         while True:
             looked_at = self._now()
-            async for state in erasures.run(job, _OPERATOR):
+            async for state in erasures.run(job):
                 job = state
                 yield job.streams, 0.0
             if job.done_at or looked_at >= last_look:

@@ -22,6 +22,7 @@ from shared.audit.linking import RETENTION_DAYS, Details
 from shared.audit.trail import Audit
 from shared.errors import NotFound, Unavailable
 from shared.lifecycle import Lifecycle
+from shared.live import Live
 from shared.log import SUMMARY_SEQ, unknown_stream
 from shared.logger import logger
 from shared.records import DAY_S, ERASED_EPOCH, Item, Kind, Record, StreamKey, dump
@@ -100,19 +101,26 @@ class Erasure:
 
 
 class Erasures:
-    """Begins erasures and carries them on. `now` is the wall clock in s, the log's by default.
+    """Begins erasures and carries them on. `now` is the wall clock in s, the log's by default;
+    `live` is what this process keeps of streams, where it produces any.
 
     Every method raises `Unavailable` where the store does not answer; a job that was taken on is
     still there then.
     """
 
     def __init__(
-        self, lifecycle: Lifecycle, audit: Audit, *, now: Callable[[], float] | None = None
+        self,
+        lifecycle: Lifecycle,
+        audit: Audit,
+        *,
+        live: Live | None = None,
+        now: Callable[[], float] | None = None,
     ) -> None:
         self._lifecycle = lifecycle
         self._log = lifecycle.log
         self._store = lifecycle.store
         self._audit = audit
+        self._live = live or Live()
         self._now = now or (lambda: lifecycle.log.now_ms() / 1000)
 
     async def begin(
@@ -171,14 +179,14 @@ class Erasures:
             query = replace(query, start=f"{jobs[-1].key['what']}\0")
         return jobs
 
-    async def run(self, job: Erasure, actor: Actor) -> AsyncGenerator[Erasure, None]:
+    async def run(self, job: Erasure) -> AsyncGenerator[Erasure, None]:
         """Carry a job on, telling how far it is after each stream; the last one told is `done`,
         unless the indexes may still be behind: then another run finishes it.
 
         One stream that cannot be erased just now does not keep the others waiting, but the job.
         """
         if job.stream is not None:
-            await self._erase(StreamKey(job.tenant, job.stream), actor)
+            await self._erase(StreamKey(job.tenant, job.stream), job)
             yield await self._finish(job)
             return
         looked_late = self._now() - job.created_at / 1000 >= INDEX_LAG_S
@@ -186,7 +194,7 @@ class Erasures:
         async with aclosing(self._meant(job)) as keys:
             async for key in keys:
                 try:
-                    counted = await self._erase(key, actor, job)
+                    counted = await self._erase(key, job)
                 except Exception as error:  # noqa: BLE001 - whatever is wrong with this one
                     about = {"stream": key.stream, "error": type(error).__name__}
                     logger.warning("a stream was not erased", extra=about)
@@ -212,10 +220,10 @@ class Erasures:
                 if key.created_ms <= job.created_at:
                     yield key
 
-    async def _erase(self, key: StreamKey, actor: Actor, job: Erasure | None = None) -> bool:
-        """Leave nothing of a stream. Whether it was counted for `job` just now."""
+    async def _erase(self, key: StreamKey, job: Erasure) -> bool:
+        """Leave nothing of a stream. Whether it was counted just now."""
         with suppress(NotFound):  # hidden before, or its summary has expired
-            await self._hide(key, actor)
+            await self._hide(key, job.actor)
         await self._overwrite(key)
         return await self._release(key, job)
 
@@ -238,6 +246,7 @@ class Erasures:
                 writes.append(self._covering(key, last))
             entry = await self._entry(Chain.of(key), actor, {} if last is None else {"seq": last})
             if await self._audit.append(entry, [*writes, *also]) is None:
+                self._live.forget(key)
                 return
         raise Unavailable("The stream could not be erased just now.")
 
@@ -298,13 +307,13 @@ class Erasures:
             more = found.more and bool(seqs)
             query = replace(query, start=max(seqs, default=0) + 1)
 
-    async def _release(self, key: StreamKey, job: Erasure | None) -> bool:
+    async def _release(self, key: StreamKey, job: Erasure) -> bool:
         """Let go of what names the stream, and count it, once however often this is tried."""
         place: Item = {"pk": key.pk, "seq": SUMMARY_SEQ}
         where: Item = {"status": Kind.ERASED, "stream": key.stream}
         change: Item = {"expires_at": self._shell_end()}
         writes: list[Write] = [Update(STREAMS, place, change, remove=_TRACES, where=where)]
-        if job:
+        if job.stream is None:
             writes.append(Update(TENANTS, job.key, add={"streams": 1}))
         return await self._store.transact(writes, secrets.token_hex(16)) is None
 
@@ -352,13 +361,13 @@ def encode(job: Erasure) -> dict[str, Any]:
     }
 
 
-async def finish_within(erasures: Erasures, job: Erasure, actor: Actor, wait_s: float) -> Erasure:
+async def finish_within(erasures: Erasures, job: Erasure, wait_s: float) -> Erasure:
     """The job as far as it came in so many seconds; what is left is done in the background."""
     latest = job
     if job.done_at:
         return job
     with suppress(TimeoutError, Unavailable):
-        async with asyncio.timeout(wait_s), aclosing(erasures.run(job, actor)) as states:
+        async with asyncio.timeout(wait_s), aclosing(erasures.run(job)) as states:
             async for latest in states:  # noqa: B007 - the last one is told
                 pass
     return latest

@@ -57,6 +57,12 @@ class Channel:
         # From the right: a follower is mostly a record behind, and a long stream keeps thousands.
         return tuple(islice(reversed(self._recent), count))[::-1]
 
+    def forget(self) -> None:
+        """Drop what is kept: the stream was erased, and its followers must ask the log."""
+        self._recent.clear()
+        self._bytes = 0
+        self.wake()
+
     async def news(self, wait_s: float) -> None:
         """Return at the next `publish`, or after `wait_s` seconds."""
         try:
@@ -102,6 +108,11 @@ class Live:
             channel.users -= 1
             if not channel.users:
                 del self._channels[key]
+
+    def forget(self, key: StreamKey) -> None:
+        """Show nothing of a stream any more that was erased."""
+        if channel := self._channels.get(key):
+            channel.forget()
 
     @contextmanager
     def producing(self, key: StreamKey) -> Iterator[Channel]:

@@ -29,6 +29,7 @@ from shared.authority import Authority
 from shared.errors import (
     CredentialEnded,
     Interrupted,
+    NotFound,
     OutOfTime,
     ProviderFailed,
     SluiceError,
@@ -158,8 +159,8 @@ class Producer:
                     self._reader = asyncio.create_task(self._read_model())
                 await self._write_text()
                 await self._close()
-            except _Fenced:
-                pass
+            except (_Fenced, NotFound):
+                pass  # It is another's to produce, or was erased.
             except asyncio.CancelledError:
                 await self._interrupted()
                 raise
@@ -405,6 +406,8 @@ class Producer:
 
     def _accept(self, record: Record) -> None:
         """Take in the record that holds the next slot. Raises `_Fenced` where we must stop."""
+        if record.kind == Kind.ERASED:
+            raise _Fenced
         self._seq = record.seq + 1
         self._channel.publish(record)
         if record.kind not in (Kind.OPENED, Kind.EPOCH):
@@ -420,7 +423,7 @@ class Producer:
 
     async def _interrupted(self) -> None:
         """Our process is told to stop: say so in the log, if there is time for it."""
-        with suppress(_Fenced, Unavailable, TimeoutError):
+        with suppress(_Fenced, NotFound, Unavailable, TimeoutError):
             async with asyncio.timeout(SHUTDOWN_S):
                 if offered := self._offered:
                     # It may have been written: only the same record may be offered for its slot.

@@ -7,7 +7,8 @@ tickets   for one stream, in a URL
 
 from dataclasses import dataclass
 
-#: Scopes: to start and steer streams; to follow and look at them; to erase, export and audit.
+#: Scopes: to start, steer and erase streams; to follow, look at and export them; to see every
+#: user's, erase or export a user's, and read the audit.
 STREAM, READ, ADMIN = "stream", "read", "admin"
 SCOPES = frozenset({STREAM, READ, ADMIN})
 

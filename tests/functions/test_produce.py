@@ -8,6 +8,7 @@ import pytest
 from functions import produce
 from functions.wiring import Services
 from shared.administration import Administration
+from shared.audit import Actor
 from shared.errors import NotFound
 from shared.models import Models
 from shared.models.demo import Demo
@@ -86,7 +87,11 @@ async def test_a_tenant_that_is_gone_closes_the_stream() -> None:
     assert last.body["error"]["type"] == "urn:sluice:problem:credential-ended"
 
 
-async def test_an_unknown_stream_is_an_error() -> None:
+async def test_a_stream_that_is_not_there_any_more_is_left_alone() -> None:
+    """It was erased before its producer came: there is nothing to try again."""
     services = await services_of_demo()
+    key = await opened(services)
+    await services.erasures.begin("demo", Actor(credential="key:x"), stream=key.stream)
+    await produce.produce(services, key)
     with pytest.raises(NotFound):
-        await produce.produce(services, StreamKey("demo", "0" * 32))
+        await services.log.tail(key)

@@ -143,12 +143,16 @@ async def test_what_a_child_took_over_stays_the_childs(sluice: Sluice) -> None:
     assert [message["content"] for message in opened["messages"]].count(SECRET) == 2
 
 
+@pytest.mark.parametrize("together", [False, True])
 @virtual
 async def test_a_running_stream_ends_for_all_who_follow_it(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, together: bool
 ) -> None:
-    """By the connection that holds its producer, in another process, and by polls."""
-    async with running() as sluice, another(sluice) as other:
+    """By the connection that holds its producer, in another process, and by polls; and where it is
+    erased in the process that produces it, which still has its text.
+    """
+    async with running() as sluice, another(sluice) as elsewhere:
+        other = sluice if together else elsewhere
         first, second = Connection(sluice.stream_app), Connection(other.stream_app)
         polls = Connection(other.api_app)
         starting = asyncio.create_task(first.ask("POST", "/v1/streams", asking(SLOW)))

@@ -64,7 +64,7 @@ class Process:
 
     async def run(self, job: Erasure) -> Erasure:
         latest = job
-        async for latest in self.erasures.run(job, job.actor):  # noqa: B007
+        async for latest in self.erasures.run(job):  # noqa: B007
             pass
         return latest
 
@@ -293,7 +293,7 @@ async def test_erasing_again_tells_of_the_first_time() -> None:
     assert await Process(stage).begin(stage) == done
     assert await Process(stage).run(first) == done
     calls = process.store.calls
-    assert await finish_within(process.erasures, done, WHO, 1.0) == done
+    assert await finish_within(process.erasures, done, 1.0) == done
     assert process.store.calls == calls
     assert (await stage.audited()).count("deleted ok") == 1
     kept = stage.store.items[TENANTS.name, f"erased#{TENANT}", stage.key.stream]
@@ -373,6 +373,54 @@ async def test_a_producer_that_slept_through_it_writes_nothing(asleep_at: int) -
     assert stage.store.items == before
     assert stage.store.writes == writes
     assert stage.counters()["active"] == 0
+
+
+@virtual
+async def test_who_follows_beside_the_producer_is_shown_no_shell() -> None:
+    stage = await begun(0)
+    production = stage.start(ScriptedModel("one ", 3, "two ", DONE))
+    shown: list[str] = []
+
+    async def follow() -> None:
+        async for records in Follower(stage.lifecycle, stage.live, stage.key).batches():
+            shown.extend(record.kind for record in records)
+
+    following = asyncio.create_task(follow())
+    await asyncio.sleep(1)
+    process = Process(stage)
+    await process.run(await process.begin(stage))
+    await production
+    with pytest.raises(NotFound):
+        await following
+    assert shown == [Kind.OPENED, Kind.TEXT]
+
+
+@virtual
+async def test_a_producer_that_waits_for_a_grant_finds_nothing_and_stops() -> None:
+    stage = await begun(0)
+    production = stage.start(ScriptedModel("one ", 20, "two ", 60, DONE))
+    await asyncio.sleep(1)
+    await stage.revoke(stage.caller)
+    await asyncio.sleep(30)
+    assert (await stage.log.tail(stage.key)).kind == Kind.PAUSE
+    process = Process(stage)
+    await process.run(await process.begin(stage))
+    before = dict(stage.store.items)
+    await production
+    assert stage.store.items == before
+
+
+@virtual
+async def test_a_producer_that_would_pause_finds_nothing_and_stops() -> None:
+    stage = await begun(0)
+    production = stage.start(ScriptedModel("one ", 20, "two ", 60, DONE))
+    await asyncio.sleep(21)
+    await stage.revoke(stage.caller)
+    process = Process(stage)
+    await process.run(await process.begin(stage))
+    before = dict(stage.store.items)
+    await production
+    assert stage.store.items == before
 
 
 @pytest.mark.parametrize("control", [cancel, grant])
@@ -583,7 +631,7 @@ async def test_a_user_is_erased_and_nobody_else() -> None:
     job = await process.erasures.begin(TENANT, WHO, user="ann")
     await asyncio.sleep(1)
     later = (await completed(user="ann", stage=stage)).key
-    states = [state async for state in process.erasures.run(job, WHO)]
+    states = [state async for state in process.erasures.run(job)]
     assert [state.streams for state in states] == [1, 2]
     assert [is_erased(stage, key) for key in (anns, bobs, nobodys, anns_too, later)] == [
         *(True, False, False),
@@ -786,10 +834,10 @@ async def test_a_request_waits_for_as_long_as_it_may() -> None:
     process = Process(stage, delay_s=lambda: 0.1)
     job = await process.begin(stage)
     began = stage.now()
-    assert (await finish_within(process.erasures, job, WHO, 1.0)).done_at is None
+    assert (await finish_within(process.erasures, job, 1.0)).done_at is None
     assert stage.now() - began == pytest.approx(1.0)
     await nobody_reads(stage)
-    assert (await finish_within(process.erasures, job, WHO, 60.0)).done_at is not None
+    assert (await finish_within(process.erasures, job, 60.0)).done_at is not None
 
 
 @virtual
@@ -798,7 +846,7 @@ async def test_a_request_does_not_fail_with_the_store() -> None:
     process = Process(stage)
     job = await process.begin(stage)
     stuck = Process(stage, lambda _: "fail")
-    assert await finish_within(stuck.erasures, job, WHO, 60.0) == job
+    assert await finish_within(stuck.erasures, job, 60.0) == job
 
 
 @virtual

@@ -72,6 +72,24 @@ async def test_one_record_is_kept_whatever_its_size() -> None:
 
 
 @virtual
+async def test_of_a_stream_that_was_erased_nothing_is_shown() -> None:
+    live = Live()
+    live.forget(KEY)  # which nobody here produces or follows
+    with live.producing(KEY) as channel:
+        for seq in range(3):
+            channel.publish(chunk(seq))
+        waiting = asyncio.create_task(channel.news(10))
+        await asyncio.sleep(1)
+        live.forget(KEY)
+        await waiting
+        assert asyncio.get_running_loop().time() == 1
+        assert channel.since(-1) == channel.since(1) == ()
+        assert channel.head is None
+        channel.publish(chunk(3))
+        assert channel.since(1) == ()
+
+
+@virtual
 async def test_news_wakes_everyone_who_waits_and_else_waits_its_time() -> None:
     channel, loop = Channel(), asyncio.get_running_loop()
     waiting = [asyncio.create_task(channel.news(10)) for _ in range(3)]

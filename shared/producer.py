@@ -35,6 +35,7 @@ from shared.errors import (
     SluiceError,
     Unavailable,
 )
+from shared.held import Held
 from shared.lifecycle import Lifecycle, who
 from shared.live import Channel, Live
 from shared.log import DEAD_AFTER_S, HEARTBEAT_S, PAUSE_S, closing
@@ -46,10 +47,6 @@ from shared.permit import Permit
 from shared.records import PRODUCED, FinishReason, Kind, Record, Status, StreamKey
 from shared.redaction import PolicyViolation, Redactor
 
-#: What may wait for its write; beyond it the model is not read further.
-HELD_CHARS_MAX = 256 * 1024
-#: The text of one record: at most 256 KB in UTF-8, where an item may have 400.
-CHUNK_CHARS_MAX = 64 * 1024
 #: How long a write is tried again while the store does not answer. A producer that cannot write
 #: for longer counts as dead.
 STORE_BUDGET_S = DEAD_AFTER_S
@@ -126,7 +123,7 @@ class Producer:
         self._work = work
         self._permit = Permit(authority, key.tenant, work.opened.body)
         self._pacer = Pacer(work.pacing)
-        self._said_chars = 0
+        self._held = Held(work.redactor, self._pacer, work.chars_max)
         self._epoch = epoch
         self._by = by
         self._ends_at = math.inf if deadline is None else deadline - DEADLINE_MARGIN_S
@@ -134,13 +131,9 @@ class Producer:
         self._seq = 0
         self._offered: Record | None = None
         self._last_write = 0.0
-        self._held = ""
         self._reader: asyncio.Task[None] | None = None
         self._finish: Finish | None = None
         self._end: _End | None = None
-        #: Set when the text held, or the end, has changed; and when the text held has become less.
-        self._changed = asyncio.Event()
-        self._drained = asyncio.Event()
 
     async def run(self, known: Sequence[Record]) -> None:
         """Produce to the end of the stream, going on after `known`: all its records so far.
@@ -182,7 +175,9 @@ class Producer:
                     self._take(delta)
                     if self._end:
                         return
-                    await self._room()
+                    await self._held.room()
+                    if self._work.throttle:
+                        await self._channel.room()
             raise ProviderFailed("The model's answer broke off.", code="cut", retryable=True)
         except SluiceError as error:
             self._stop(_End.FAILED, error)
@@ -192,39 +187,11 @@ class Producer:
 
     def _take(self, delta: str) -> None:
         """Take a delta in, as far as the tenant's budget and rules let it."""
-        delta, over = self._within_budget(delta)
-        self._said_chars += len(delta)
         try:
-            self._hold(self._work.redactor.feed(delta))
-        except PolicyViolation as violation:
-            self._hold(violation.text)
+            if not self._held.feed(delta):
+                self._stop(_End.LENGTH)
+        except PolicyViolation:
             self._stop(_End.POLICY)
-        if over:
-            self._stop(_End.LENGTH)
-
-    def _within_budget(self, delta: str) -> tuple[str, bool]:
-        """What there is room for, and whether there was more."""
-        if self._work.chars_max is None:
-            return delta, False
-        room = self._work.chars_max - self._said_chars
-        return delta[:room], len(delta) > room
-
-    def _hold(self, text: str) -> None:
-        """Hold text; wake the writer only where that may bring its next chunk forward."""
-        if not text:
-            return
-        first = not self._held
-        self._held += text
-        full = len(self._held) >= CHUNK_CHARS_MAX
-        if first or full or self._pacer.at_boundary(self._held):
-            self._changed.set()
-
-    async def _room(self) -> None:
-        while len(self._held) > HELD_CHARS_MAX:
-            self._drained.clear()
-            await self._drained.wait()
-        if self._work.throttle:
-            await self._channel.room()
 
     async def _write_text(self) -> None:
         """Append what the model says, until there is no more to append."""
@@ -235,15 +202,14 @@ class Producer:
             if self._over:
                 return
             began = asyncio.get_running_loop().time()
-            text, self._held = self._held[:CHUNK_CHARS_MAX], self._held[CHUNK_CHARS_MAX:]
-            self._drained.set()
+            text = self._held.take()
             holder = await self._offer(self._record(Kind.TEXT if text else Kind.HEARTBEAT, text))
             if holder.by == self._by:
                 self.written_chars += len(text)
                 self._pacer.wrote(began)
             else:
                 # A control was faster: whether there may be more text is to be asked again.
-                self._held = text + self._held
+                self._held.give_back(text)
 
     @property
     def _over(self) -> bool:
@@ -254,19 +220,16 @@ class Producer:
         """Return when there is a chunk or a heartbeat to write, or the end has come."""
         loop = asyncio.get_running_loop()
         while self._end is None:
-            wake = self._last_write + HEARTBEAT_S
-            if self._held:
-                full = len(self._held) >= CHUNK_CHARS_MAX
-                wake = -math.inf if full else min(wake, self._pacer.due(self._held))
+            wake = min(self._last_write + HEARTBEAT_S, self._held.due())
             if loop.time() >= self._ends_at:
                 self._halt(_End.FAILED, OutOfTime())
             elif loop.time() >= wake:
                 return
             else:
-                self._changed.clear()
+                self._held.changed.clear()
                 with suppress(TimeoutError):
                     async with asyncio.timeout_at(min(wake, self._ends_at)):
-                        await self._changed.wait()
+                        await self._held.changed.wait()
 
     async def _permitted(self) -> None:
         """Return when the next record may be written: after a pause, where that was needed."""
@@ -300,7 +263,8 @@ class Producer:
         self._halt(_End.FAILED, error)
         if self._held and self._end is not _End.CANCELLED:
             # Also an answer that has come to its end has failed where that cannot be sent.
-            self._held, self._end, self.error = "", _End.FAILED, error
+            self._held.discard()
+            self._end, self.error = _End.FAILED, error
 
     def _stop(self, end: _End, error: SluiceError | None = None) -> None:
         # What came first stands; but a cancel is in the log, before whatever else would be.
@@ -310,14 +274,13 @@ class Producer:
             self._end, self.error = end, error
             if end is not _End.POLICY:
                 self._flush()
-        self._changed.set()
+        self._held.changed.set()
 
     def _flush(self) -> None:
         """Let through what was kept back for what might have followed it."""
         try:
-            self._hold(self._work.redactor.finish())
-        except PolicyViolation as violation:
-            self._hold(violation.text)
+            self._held.finish()
+        except PolicyViolation:
             self._end, self.error = _End.POLICY, None
 
     def _halt(self, end: _End, error: SluiceError | None = None) -> None:
@@ -362,9 +325,9 @@ class Producer:
     def _usage(self) -> Usage:
         if self._finish and self._finish.usage:
             return self._finish.usage
-        if self._end is _End.FAILED and not self._said_chars:
+        if self._end is _End.FAILED and not self._held.said_chars:
             return Usage(0, 0, estimated=True)
-        return estimate(self._work.ask, self._said_chars)
+        return estimate(self._work.ask, self._held.said_chars)
 
     def _record(
         self, kind: Kind, text: str = "", *, body: Mapping[str, Any] | None = None
@@ -433,7 +396,7 @@ class Producer:
                     if holder.by == self._by:
                         self.written_chars += len(offered.text)
                     else:
-                        self._held = offered.text + self._held
+                        self._held.give_back(offered.text)
                 self._halt(_End.FAILED, Interrupted())
                 if reason := await self._permit.ended():
                     self._withhold(CredentialEnded(reason))

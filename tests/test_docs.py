@@ -10,7 +10,7 @@ import pytest
 
 from functions import api, stream
 from functions.wiring import Services
-from shared import errors, follower, idempotency, log, permit, producer, starting
+from shared import errors, follower, held, idempotency, log, permit, producer, starting
 from shared.dialects import native
 from shared.errors import SluiceError
 from shared.identity import SCOPES, keys
@@ -65,7 +65,7 @@ def test_every_context_key_is_in_the_table() -> None:
         f"{native.LIMIT_MAX:,} and {follower.PAGE_CHARS_MAX // 1024} Ki characters",
         f"A list: {native.LIST_LIMIT_MAX}. A long poll: {native.WAIT_S_MAX} s",
         f"heartbeat every {log.HEARTBEAT_S:.0f} s; after {log.DEAD_AFTER_S:.0f} s",
-        f"{producer.HELD_CHARS_MAX // 1024} Ki characters",
+        f"{held.HELD_CHARS_MAX // 1024} Ki characters",
         f"with its text kept, {producer.DEADLINE_MARGIN_S:.0f} s before",
         f"with its parent's: {starting.OPENED_BYTES_MAX // 1024} KiB",
         f"`{POLICY.retention_days}`, `{POLICY.audit_retention_days}`",

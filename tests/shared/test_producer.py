@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from shared.errors import CredentialEnded, OutOfTime, ProviderFailed, Unavailable
+from shared.held import CHUNK_CHARS_MAX, HELD_CHARS_MAX
 from shared.log import PAUSE_S
 from shared.models import Finish, Usage
 from shared.pacing import Pacing
-from shared.producer import CHUNK_CHARS_MAX, DEADLINE_MARGIN_S, HELD_CHARS_MAX
+from shared.producer import DEADLINE_MARGIN_S
 from shared.records import Kind, Record
 from shared.starting import cancel, grant
 from tests.simulation.clock import virtual

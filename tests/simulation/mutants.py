@@ -217,7 +217,7 @@ def ends_before_its_text(patch: pytest.MonkeyPatch) -> None:
     async def due_or_done(self: producer.Producer) -> None:
         await due(self)
         if self._end:
-            self._held = ""
+            self._held.discard()
 
     patch.setattr(producer.Producer, "_something_due", due_or_done)
 
@@ -415,7 +415,7 @@ def ends_well_without_its_text(patch: pytest.MonkeyPatch) -> None:
 
     def drop(self: producer.Producer, error: SluiceError) -> None:
         self._halt(producer._End.FAILED, error)
-        self._held = ""
+        self._held.discard()
 
     patch.setattr(producer.Producer, "_withhold", drop)
 

@@ -7,6 +7,7 @@ from typing import Self
 
 from functions.wiring import Services
 from shared.lifecycle import Lifecycle, Opening
+from shared.past import Past
 from shared.quotas import Left
 from shared.records import Kind, Record, StreamKey
 
@@ -17,7 +18,7 @@ class Bare(Lifecycle):
         return cls(services.lifecycle.store, services.log, services.quotas, services.audit)
 
     async def open(self, opening: Opening) -> tuple[Record, tuple[Left, ...]] | StreamKey:
-        body = {**opening.body, "allowance": None}
+        body = {**opening.body, "allowance": None, "takeovers": 0}
         at, by = self.log.now_ms(), self.log.new_writer()
         opened = Record(0, Kind.OPENED, opening.epoch, at, by, body=body)
         if await self.log.open(opening.key, opened):
@@ -27,7 +28,7 @@ class Bare(Lifecycle):
     async def close(
         self,
         key: StreamKey,
-        opened: Record,  # noqa: ARG002 - it says what to settle
+        past: Past,  # noqa: ARG002 - it says what to settle
         closed: Record,
     ) -> Record:
         if await self.log.close(key, closed):

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from shared.models import Ask, Finish
+from shared.models import Ask, Continuation, Finish
 from shared.models.demo import Demo
 
 _STAMP = re.compile(r"@(\d{6,});")
@@ -23,6 +23,9 @@ class Stamped:
 
     def validate(self, model: str) -> None:
         self._demo.validate(model)
+
+    def continuation(self, model: str) -> Continuation:
+        return self._demo.continuation(model)
 
     async def stream(self, ask: Ask) -> AsyncGenerator[str | Finish, None]:
         async with aclosing(self._demo.stream(ask)) as deltas:

@@ -34,10 +34,10 @@ def main(role: str, fd: str, endpoint: str) -> None:
 
 def _function(role: str, settings: Settings, models: Models) -> ASGIApp:
     store = Counting(dynamodb(settings))
-    services = Services.on(store, settings, models)
+    services = Services.on(store, settings, models, launch=_launch)
     if role == "bare":
         services = replace(services, lifecycle=Bare.of(services))
-    app = api.build(services, _launch) if role == "api" else stream.build(services)
+    app = api.build(services) if role == "api" else stream.build(services)
 
     async def counted(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/counts":

@@ -1,9 +1,6 @@
 """The `api` function: everything that answers at once, through Mangum."""
 
-import asyncio
-import json
 import math
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -22,15 +19,12 @@ from shared.identity import ADMIN, READ, STREAM, tickets
 from shared.middleware.authorization import Endpoint, caller_of
 from shared.quotas import rate_limit_headers
 from shared.reading import Polls
-from shared.records import Status, StreamKey
-from shared.settings import Settings
-from shared.starting import Replayed, Started, cancel, check_replay, grant
+from shared.records import Kind, Record, Status, StreamKey
+from shared.starting import Replayed, Started
+from shared.steering import cancel, check_replay, grant, pause, resume
 
 #: How long a request waits for its erasure.
 ERASE_S = 10.0
-
-#: Has a stream produced by somebody who does not hold the client's connection.
-Launch = Callable[[StreamKey], Awaitable[None]]
 
 
 def __getattr__(name: str) -> Any:
@@ -40,25 +34,24 @@ def __getattr__(name: str) -> Any:
         from mangum import Mangum
         from mangum.types import ASGI
 
-        services = Services.from_env()
-        return Mangum(
-            cast("ASGI", build(services, lambda_launch(services.settings))), lifespan="off"
-        )
+        return Mangum(cast("ASGI", build(Services.from_env())), lifespan="off")
     raise AttributeError(name)
 
 
-def build(services: Services, launch: Launch) -> ASGIApp:
-    return app(endpoints(services, launch), services)
+def build(services: Services) -> ASGIApp:
+    return app(endpoints(services), services)
 
 
-def endpoints(services: Services, launch: Launch) -> list[Endpoint]:
-    routes = _Routes(services, launch)
+def endpoints(services: Services) -> list[Endpoint]:
+    routes = _Routes(services)
     return [
         Endpoint("POST", "/v1/streams", STREAM, routes.start, counted=False),
         Endpoint("GET", "/v1/streams", READ, routes.newest),
         Endpoint("GET", "/v1/streams/{stream}", READ, routes.summary),
         Endpoint("GET", "/v1/streams/{stream}/chunks", READ, routes.chunks),
         Endpoint("POST", "/v1/streams/{stream}/cancel", STREAM, routes.cancel),
+        Endpoint("POST", "/v1/streams/{stream}/pause", STREAM, routes.pause),
+        Endpoint("POST", "/v1/streams/{stream}/resume", STREAM, routes.resume),
         Endpoint("POST", "/v1/streams/{stream}/grant", STREAM, routes.grant),
         Endpoint("POST", "/v1/streams/{stream}/ticket", READ, routes.ticket),
         Endpoint("DELETE", "/v1/streams/{stream}", STREAM, routes.erase),
@@ -70,11 +63,11 @@ def endpoints(services: Services, launch: Launch) -> list[Endpoint]:
 
 
 class _Routes:
-    def __init__(self, services: Services, launch: Launch) -> None:
+    def __init__(self, services: Services) -> None:
         self._services = services
         self._log = services.log
         self._lifecycle = services.lifecycle
-        self._launch = launch
+        self._takeovers = services.takeovers
         self._polls = Polls(services.audit)
 
     async def start(self, request: Request) -> Response:
@@ -96,14 +89,14 @@ class _Routes:
         accepted = self._accepted(caller, outcome)
         if isinstance(outcome, Started):
             try:
-                await self._launch(outcome.key)
+                await self._services.launch(outcome.key)
             except Unavailable as error:
                 # A launch whose reply was lost may have happened: then its epoch has the slot.
                 newest = outcome.opened
                 if (await self._lifecycle.close_abandoned(outcome.key, newest, error)).closes:
                     raise
         else:
-            newest = await check_replay(self._lifecycle, outcome.key, may_run=True)
+            newest = await check_replay(self._takeovers, outcome.key, may_run=True)
             if newest.closes:
                 return self._accepted(caller, outcome, newest.body["status"])
         return accepted
@@ -142,7 +135,7 @@ class _Routes:
         key: StreamKey = request.state.key
         summary = await self._log.summary(key)
         if summary.status == Status.OPEN:
-            newest = await self._lifecycle.settle(key)
+            newest = await self._takeovers.settle(key)
             if newest.closes:
                 summary = await self._log.summary(key)
             else:
@@ -155,7 +148,7 @@ class _Routes:
         caller = caller_of(request)
         after, limit, wait_s = native.decode_poll(request.query_params)
         policy = caller.tenant.policy
-        follower = Follower(self._lifecycle, self._services.live, key, after)
+        follower = Follower(self._takeovers, self._services.live, key, after)
         page = await follower.page(limit=min(limit, policy.page), wait_s=min(wait_s, policy.wait_s))
         await self._polls.polled(key, caller, after, page)
         body = native.encode_page(page)
@@ -167,21 +160,31 @@ class _Routes:
     async def cancel(self, request: Request) -> Response:
         """Ask for a stream's end: 202 while its producer has yet to obey, 200 when it is over."""
         key: StreamKey = request.state.key
-        record = await cancel(self._lifecycle, key, caller_of(request))
-        if record.closes:
-            return JSONResponse(native.encode_summary(await self._log.summary(key)))
-        body = {"id": key.stream, "status": Status.OPEN, "cancelled_at_seq": record.seq}
-        return JSONResponse(body, status_code=202)
+        return await self._steered(key, await cancel(self._lifecycle, key, caller_of(request)))
+
+    async def pause(self, request: Request) -> Response:
+        """Have nothing more produced until a resume, and keep what there is."""
+        key: StreamKey = request.state.key
+        return await self._steered(key, await pause(self._lifecycle, key, caller_of(request)))
+
+    async def resume(self, request: Request) -> Response:
+        """Let a paused stream go on, by this request's credential."""
+        key: StreamKey = request.state.key
+        return await self._steered(key, await resume(self._takeovers, key, caller_of(request)))
 
     async def grant(self, request: Request) -> Response:
-        """Let a stream go on by this request's credential: 200; or tell that it is over."""
+        """Let a stream go on by this request's credential."""
         key: StreamKey = request.state.key
-        caller = caller_of(request)
-        record = await grant(self._lifecycle, key, caller)
-        if record.closes:
+        return await self._steered(key, await grant(self._takeovers, key, caller_of(request)))
+
+    async def _steered(self, key: StreamKey, newest: Record) -> Response:
+        """What became of a control: 200 with how the stream stands now; 202 while a cancel has yet
+        to be obeyed.
+        """
+        if newest.closes:
             return JSONResponse(native.encode_summary(await self._log.summary(key)))
-        body = {"id": key.stream, "status": native.status_of(record), "granted_at_seq": record.seq}
-        return JSONResponse(body | {"expires_at": caller.identity.expires_at})
+        status = 202 if newest.kind == Kind.CANCEL else 200
+        return JSONResponse(native.encode_control(key, newest), status_code=status)
 
     async def ticket(self, request: Request) -> Response:
         """A ticket that lets whoever has it follow and poll this stream for a while."""
@@ -249,30 +252,3 @@ class _Routes:
 def _erasing(job: Erasure) -> Response:
     headers = {"location": f"/v1/erasures/{job.id}", "retry-after": "60"}
     return JSONResponse(encode_erasure(job), status_code=202, headers=headers)
-
-
-def lambda_launch(settings: Settings) -> Launch:
-    """Launches the `produce` function; Lambda keeps the event until that has run."""
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError
-    from botocore.session import Session
-
-    client: Any = Session().create_client(
-        "lambda",
-        region_name=settings.region,
-        config=Config(connect_timeout=1, read_timeout=5, retries={"mode": "standard"}),
-    )
-
-    async def launch(key: StreamKey) -> None:
-        event = json.dumps({"tenant": key.tenant, "stream": key.stream}).encode()
-        try:
-            await asyncio.to_thread(
-                client.invoke,
-                FunctionName=settings.produce_function,
-                InvocationType="Event",
-                Payload=event,
-            )
-        except (BotoCoreError, ClientError) as error:
-            raise Unavailable("The stream's producer could not be started.") from error
-
-    return launch

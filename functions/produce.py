@@ -3,17 +3,19 @@
 import asyncio
 import functools
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from functions.wiring import Services
 from shared.errors import NotFound, SluiceError, Unavailable
 from shared.records import StreamKey
+from shared.settings import Settings
 
 
 async def produce(services: Services, key: StreamKey, *, deadline: float | None = None) -> None:
-    """Produce a stream that was opened for somebody else to produce.
+    """Produce a stream that waits for a producer: to its end, or until it is handed over.
 
-    Harmless when it comes twice: whoever appends the first epoch has the stream; and when the
+    Harmless when it comes twice: whoever appends the next epoch has the stream; and when the
     stream was erased meanwhile. Raises `Unavailable` when the store does not answer.
     """
     with suppress(NotFound):
@@ -21,14 +23,14 @@ async def produce(services: Services, key: StreamKey, *, deadline: float | None 
 
 
 async def _produce(services: Services, key: StreamKey, deadline: float | None) -> None:
-    records = (await services.log.read(key)).records
-    if records[-1].epoch > 0:
+    records = await services.log.all_records(key)
+    if not records[-1].vacant:
         # Delivered twice, or tried again by Lambda because the first try died on the way.
-        await services.lifecycle.settle(key)
+        await services.takeovers.settle(key)
         return
-    by = services.log.new_writer()
+    by, epoch = services.log.new_writer(), records[-1].epoch + 1
     try:
-        producer = await services.producer(key, records[0], epoch=1, by=by, deadline=deadline)
+        producer = await services.producer(key, records, epoch=epoch, by=by, deadline=deadline)
     except Unavailable:
         raise
     except SluiceError as error:
@@ -39,7 +41,7 @@ async def _produce(services: Services, key: StreamKey, deadline: float | None) -
 
 def handler(event: dict[str, str], context: Any) -> None:
     """Lambda's asynchronous invocation: `{"tenant": …, "stream": …}`."""
-    services, runner = _process()
+    services, runner = _process(context.function_name)
     remaining_s = context.get_remaining_time_in_millis() / 1000
     deadline = runner.get_loop().time() + remaining_s
     key = StreamKey(event["tenant"], event["stream"])
@@ -47,5 +49,7 @@ def handler(event: dict[str, str], context: Any) -> None:
 
 
 @functools.cache
-def _process() -> tuple[Services, asyncio.Runner]:
-    return Services.from_env(), asyncio.Runner()
+def _process(name: str) -> tuple[Services, asyncio.Runner]:
+    # Who hands over launches this very function, whose name no stack can give to itself.
+    settings = replace(Settings.from_env(), produce_function=name)
+    return Services.on_aws(settings), asyncio.Runner()

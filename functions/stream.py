@@ -29,13 +29,15 @@ from shared.quotas import rate_limit_headers
 from shared.reading import note_reading
 from shared.records import Record, StreamKey
 from shared.seats import RENEW_S, Seat
-from shared.starting import Started, check_replay
+from shared.starting import Started
+from shared.steering import check_replay
 
 #: How long an answer waits for its model before it begins, so that a failure can still be told by
 #: its status. A client that is cut off before it knows the stream repeats its Idempotency-Key.
 HOLD_S = 1.0
-#: What is left of an invocation when a follower ends its response; the client connects again.
-FOLLOW_MARGIN_S = 5.0
+#: What is left of an invocation when a follower ends its response, and the client connects again:
+#: enough for what a producer that hands over has written last to be sent before.
+FOLLOW_MARGIN_S = 15.0
 #: When a client comes again that found too many others.
 FULL_RETRY_MS = 5000
 
@@ -62,7 +64,7 @@ def endpoints(services: Services) -> list[Endpoint]:
             return await _answer(services, request, outcome)
         if services.log.is_expired(outcome.key):
             raise unknown_stream(outcome.key.stream)
-        await check_replay(services.lifecycle, outcome.key, may_run=False)
+        await check_replay(services.takeovers, outcome.key, may_run=False)
         return await _follow(services, request, outcome.key, -1)
 
     async def events(request: Request) -> Response:
@@ -126,7 +128,7 @@ async def _export(
 
 
 async def _follow(services: Services, request: Request, key: StreamKey, after: int) -> Response:
-    follower = Follower(services.lifecycle, services.live, key, after)
+    follower = Follower(services.takeovers, services.live, key, after)
     stream = EventStream(services, request, key, follower)
     if not await stream.take_seat():
         return _full(key, after)
@@ -154,7 +156,7 @@ async def _answer(services: Services, request: Request, started: Started) -> Res
     key, opened = started.key, started.opened
     deadline = invocation_deadline(request)
     try:
-        producer = await services.producer(key, opened, epoch=1, by=opened.by, deadline=deadline)
+        producer = await services.producer(key, (opened,), epoch=1, by=opened.by, deadline=deadline)
     except SluiceError as error:
         await services.lifecycle.close_abandoned(key, opened, error)
         raise
@@ -166,7 +168,7 @@ async def _answer(services: Services, request: Request, started: Started) -> Res
         if producer.begun.is_set() and producer.error and not producer.written_chars:
             await production
             raise producer.error
-        follower = Follower(services.lifecycle, services.live, key, attached=True)
+        follower = Follower(services.takeovers, services.live, key, attached=True)
         stream = EventStream(services, request, key, follower, production=production)
         stream.headers.update(rate_limit_headers(started.left))
         await stream.begin()

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from functions.launching import lambda_launch
 from shared.audit.trail import Audit
 from shared.authority import Authority
 from shared.breaker import Breakers
@@ -35,6 +36,7 @@ from shared.middleware.authorization import Endpoint
 from shared.models import CHARS_A_TOKEN, CHARS_A_TOKEN_MAX, Models, Provider
 from shared.models.demo import Demo
 from shared.models.fallback import Fallback
+from shared.past import Past
 from shared.producer import Producer, Work
 from shared.quotas import Quotas
 from shared.records import Record, StreamKey
@@ -44,6 +46,7 @@ from shared.seats import Seats
 from shared.settings import Settings
 from shared.starting import Start, Starting
 from shared.table import DynamoDB, Store
+from shared.takeover import Launch, Takeovers
 from shared.tenants import Tenant, Tenants
 
 
@@ -60,6 +63,7 @@ class Services:
     models: Models
     breakers: Breakers
     seats: Seats
+    launch: Launch
     live: Live = field(default_factory=Live)
 
     @classmethod
@@ -69,6 +73,7 @@ class Services:
         settings: Settings,
         models: Models | None = None,
         *,
+        launch: Launch | None = None,
         log: Log | None = None,
         fetch: jwks.Fetch = jwks.fetch,
         now: Callable[[], float] = time.time,
@@ -76,7 +81,7 @@ class Services:
     ) -> Self:
         """Everything on one store. `now` is the wall clock, `clock` a monotonic one, in s.
 
-        `fetch` gets an issuer's keys.
+        `launch` has a stream produced, and `fetch` gets an issuer's keys.
         """
         log = log or Log(store, now=now)
         quotas, audit = Quotas(store, now=now), Audit(store, now=now)
@@ -94,16 +99,24 @@ class Services:
                 store, slow_first_token_s=float(settings.slow_first_token_s), now=now
             ),
             seats=Seats(store, now=now),
+            launch=launch or lambda_launch(settings),
         )
 
     @classmethod
     def from_env(cls) -> Self:
-        settings = Settings.from_env()
+        return cls.on_aws(Settings.from_env())
+
+    @classmethod
+    def on_aws(cls, settings: Settings) -> Self:
         return cls.on(dynamodb(settings), settings)
 
     @property
     def erasures(self) -> Erasures:
         return Erasures(self.lifecycle, self.audit, live=self.live)
+
+    @property
+    def takeovers(self) -> Takeovers:
+        return Takeovers(self.lifecycle, self.launch)
 
     @property
     def starting(self) -> Starting:
@@ -112,13 +125,13 @@ class Services:
     async def producer(
         self,
         key: StreamKey,
-        opened: Record,
+        records: Sequence[Record],
         *,
         epoch: int,
         by: str,
         deadline: float | None,
     ) -> Producer:
-        """A producer for a stream, by what its tenant wants now.
+        """A producer that goes on behind a stream's records so far, by what its tenant wants now.
 
         Raises `InvalidRequest` where no provider serves its model, `CredentialEnded`,
         `Unavailable`.
@@ -126,11 +139,14 @@ class Services:
         tenant = await self.authority.tenants.get(key.tenant)
         if tenant is None:
             raise CredentialEnded("suspended")
-        start = Start.from_body(opened.body)
+        past = Past.of(records)
+        start = Start.from_body(past.opened.body)
         fallbacks = tenant.policy.fallbacks.get(start.model, ())
         work = Work(
-            opened=opened,
-            model=Fallback.of(self.models, start.model, fallbacks, self.breakers),
+            past=past,
+            model=Fallback.of(
+                self.models, start.model, fallbacks, self.breakers, begun_by=past.begun_by
+            ),
             redactor=Redactor(
                 tenant.policy.redaction,
                 secret=tenant.secret,
@@ -138,10 +154,10 @@ class Services:
             ),
             pacing=start.pacing,
             throttle=start.throttle,
-            **_bounds(start, opened.body["allowance"]),
+            **_bounds(start, past),
         )
         return Producer(
-            self.lifecycle,
+            self.takeovers,
             self.authority,
             self.live,
             key,
@@ -157,9 +173,9 @@ def validators(tenant: Tenant, start: Start) -> Sequence[Validator]:  # noqa: AR
     return ()
 
 
-def _bounds(start: Start, allowance: int | None) -> dict[str, Any]:
-    """How much an answer may say. `allowance` is what its tenant's budget has left for it."""
-    ask = start.ask()
+def _bounds(start: Start, past: Past) -> dict[str, Any]:
+    """How much an answer may say, from its beginning on, by what its tenant's budget has for it."""
+    ask, allowance = start.ask(), past.allowance
     if allowance is None:
         return {"ask": ask}
     if start.max_tokens is not None and allowance >= start.max_tokens:

@@ -39,10 +39,12 @@ class Compute:
         self._config = config
         self._tables = tables
         self._code = bundling.code()
-        self.stream = self._stream()
         self.produce = self._produce()
-        self.api = self._api(self.produce)
+        self.stream = self._stream()
+        self.api = self._api()
         self.sweep = self._sweep()
+        for function in (self.stream, self.api, self.sweep):
+            self._allow_launch(function)
 
     def _stream(self) -> lambda_.Function:
         function = self._function(
@@ -80,27 +82,36 @@ class Compute:
             )
         )
         function.configure_async_invoke(
-            # Both retries of an error (after 1 and 3 minutes) fit. Who has waited longer for an
-            # answer to begin has gone; a stream whose producer died is closed by its next reader.
+            # Both retries of an error (after 1 and 3 minutes) fit. Whoever notices meanwhile that a
+            # stream has no producer launches another one.
             retry_attempts=2,
             max_event_age=Duration.minutes(5),
             on_failure=destinations.SqsDestination(failures),
         )
+        # It hands over to itself. Apart from the role's own policy, which the function waits for.
+        iam.Policy(
+            self._stack,
+            "ProduceHandover",
+            statements=[
+                iam.PolicyStatement(
+                    actions=["lambda:InvokeFunction"], resources=[function.function_arn]
+                )
+            ],
+            roles=[function.role] if function.role else [],
+        )
         return function
 
-    def _api(self, produce: lambda_.Function) -> lambda_.Function:
+    def _api(self) -> lambda_.Function:
         function = self._function(
             "Api",
             handler="functions.api.handler",
             timeout=Duration.seconds(29),
             memory_mb=self._config.api_memory_mb,
-            environment={"SLUICE_PRODUCE_FUNCTION": produce.function_name},
         )
         self._allow_clients(function)
         self._allow_summaries(function)
         self._allow_erasure(function)
         _allow(function, ["dynamodb:Query"], [f"{self._tables['audit'].table_arn}/index/by_day"])
-        _allow(function, ["lambda:InvokeFunction"], [produce.function_arn])
         self._open_url("ApiUrl", function, lambda_.InvokeMode.BUFFERED)
         return function
 
@@ -114,6 +125,8 @@ class Compute:
         self._allow_summaries(function)
         self._allow_erasure(function)
         _allow(function, ["dynamodb:Query"], [self._tables["tenants"].table_arn])
+        by_open = f"{self._tables['streams'].table_arn}/index/by_open"
+        _allow(function, ["dynamodb:Query"], [by_open])
         events.Rule(
             self._stack,
             "EveryMinute",
@@ -191,6 +204,11 @@ class Compute:
         # Never more: what is in the audit stays as it is.
         actions = ["dynamodb:PutItem", "dynamodb:Query"]
         _allow(function, actions, [self._tables["audit"].table_arn])
+
+    def _allow_launch(self, function: lambda_.Function) -> None:
+        """Have a stream produced: one that was begun to be polled, or whose producer is gone."""
+        function.add_environment("SLUICE_PRODUCE_FUNCTION", self.produce.function_name)
+        _allow(function, ["lambda:InvokeFunction"], [self.produce.function_arn])
 
     def _allow_clients(self, function: lambda_.Function) -> None:
         """Find who trusts an issuer, and which tenants allow an origin."""

@@ -3,11 +3,12 @@
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from starlette.datastructures import Headers
@@ -55,7 +56,7 @@ def listening(port: int) -> Iterator[socket.socket]:
 def run(
     listener: socket.socket, settings: Settings, store: Store, ready: Callable[[], None]
 ) -> None:
-    """Serve until SIGINT or SIGTERM, then close what is being produced as interrupted."""
+    """Serve until SIGINT or SIGTERM; what is being produced then goes on with the next run."""
     # The functions' JSON lines are for machines; what went wrong is still said.
     logger.setLevel("WARNING")
     asyncio.run(_run(listener, settings, store, ready))
@@ -65,10 +66,14 @@ async def _run(
     listener: socket.socket, settings: Settings, store: Store, ready: Callable[[], None]
 ) -> None:
     producers = Producers()
+
+    async def launch(key: StreamKey) -> None:
+        producers.launch(produce(services, key))
+
     try:
         # An issuer of tokens may run on this machine, as all else does.
         fetch = partial(jwks.fetch, loopback=True)
-        services = replace(Services.on(store, settings, fetch=fetch), live=producers)
+        services = replace(Services.on(store, settings, fetch=fetch, launch=launch), live=producers)
     except ValueError as error:
         raise Failed(f"a setting is wrong: {error}") from error
     try:
@@ -76,10 +81,7 @@ async def _run(
     except InvalidRequest as error:
         raise Failed(f"the key `{DEMO}` is another tenant's in this database") from error
 
-    async def launch(key: StreamKey) -> None:
-        producers.track(asyncio.create_task(produce(services, key)))
-
-    app = with_request_lines(one_port(stream.build(services), api.build(services, launch)))
+    app = with_request_lines(one_port(stream.build(services), api.build(services)))
     config = uvicorn.Config(
         app,
         lifespan="off",
@@ -99,11 +101,11 @@ async def _run(
 
 
 async def _sweep(services: Services) -> None:
-    """What the schedule does on AWS."""
+    """What the schedule does on AWS: at once, too, for what the last run has left."""
     while True:
-        await asyncio.sleep(SWEEP_S)
         with suppress(Unavailable):
             await sweep(services, deadline=asyncio.get_running_loop().time() + SWEEP_S)
+        await asyncio.sleep(SWEEP_S)
 
 
 def one_port(streaming: ASGIApp, answering: ASGIApp) -> ASGIApp:
@@ -152,6 +154,14 @@ class Producers(Live):
     def __init__(self) -> None:
         super().__init__()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stopped = False
+
+    def launch(self, work: Coroutine[Any, Any, None]) -> None:
+        """Produce a stream in the background. Raises `Unavailable` once this has been stopped."""
+        if self._stopped:
+            work.close()
+            raise Unavailable("This server is stopping.")
+        self.track(asyncio.create_task(work))
 
     def track(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
@@ -166,7 +176,8 @@ class Producers(Live):
             yield channel
 
     async def stop(self) -> None:
-        """Have every producer close its stream."""
+        """Have every producer leave its stream to the next run."""
+        self._stopped = True
         for task in self._tasks:
             task.cancel()
         if self._tasks:

@@ -45,7 +45,7 @@ PAGE = 100
 _PENDING = "#erasures"
 _ERASED = "erased"
 #: What a summary says of its stream; and what it takes to find it again, which goes last.
-_CONTENT = ("closed_at", "finish_reason", "usage", "error", "metadata", "parent", "user")
+_CONTENT = ("open", "closed_at", "finish_reason", "usage", "error", "metadata", "parent", "user")
 _TRACES = ("tenant", "stream", "owner", "model", "created_at", "last_seq")
 
 

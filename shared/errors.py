@@ -9,15 +9,15 @@
     ├── NotFound              404  also for what belongs to another tenant
     ├── MethodNotAllowed      405
     ├── IdempotencyInFlight   409  the first request with this Idempotency-Key still runs
+    ├── Abandoned             410  a stream was paused, and nobody let it go on
     ├── TooLarge              413
     ├── PolicyViolated        422  a tenant's rules refuse the text; names the rule
     ├── IdempotencyKeyReused  422  this Idempotency-Key came with another body before
     ├── LimitExceeded         429  names the limit, and says when to ask again
     ├── Unavailable           503  the store, or a part of Sluice, cannot answer now
     │   ├── Busy                   too many want to write the same item
-    │   ├── ProducerLost           a producer died; its stream was closed by who noticed
-    │   ├── Interrupted            a producer was told to stop
-    │   └── OutOfTime              a producer's invocation came to its time limit
+    │   ├── ProducerLost           one producer after the other died
+    │   └── OutOfTime              an answer came to the longest time that it may take
     └── ProviderFailed        502  the model's provider failed; says whether a retry makes sense
 
 A message is written for the client who reads it: it never carries a key, a prompt, an upstream's
@@ -244,17 +244,18 @@ class Busy(Unavailable):
 
 class ProducerLost(Unavailable):
     slug = "producer-lost"
-    title = "The producer of this stream died; its text so far is kept"
-
-
-class Interrupted(Unavailable):
-    slug = "interrupted"
-    title = "The producer of this stream was shut down; its text so far is kept"
+    title = "The producers of this stream died; its text so far is kept"
 
 
 class OutOfTime(Unavailable):
     slug = "out-of-time"
-    title = "The answer took longer than a function may run; its text so far is kept"
+    title = "The answer took longer than it may; its text so far is kept"
+
+
+class Abandoned(SluiceError):
+    slug = "abandoned"
+    title = "The stream was paused for too long; its text so far is kept"
+    status = 410
 
 
 class ProviderFailed(SluiceError):
@@ -287,5 +288,5 @@ def revive(brief: Mapping[str, Any]) -> SluiceError:
         )
     if slug == CredentialEnded.slug:
         return CredentialEnded(str(brief.get("reason", "")))
-    kinds = {kind.slug: kind for kind in (Busy, ProducerLost, Interrupted, OutOfTime, Unavailable)}
+    kinds = {kind.slug: kind for kind in (Busy, ProducerLost, OutOfTime, Unavailable)}
     return kinds[slug](detail) if slug in kinds else SluiceError(detail)

@@ -5,10 +5,10 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from shared.lifecycle import Lifecycle
 from shared.live import Channel, Live
 from shared.log import PAGE_RECORDS_MAX
 from shared.records import Kind, Record, StreamKey
+from shared.takeover import Takeovers
 
 #: Between two reads at the end of a log, in seconds: when it is lively, when it is quiet.
 DELAY_MIN_S = 0.05
@@ -82,15 +82,15 @@ class Follower:
 
     def __init__(
         self,
-        lifecycle: Lifecycle,
+        takeovers: Takeovers,
         live: Live,
         key: StreamKey,
         after: int = -1,
         *,
         attached: bool = False,
     ) -> None:
-        self._lifecycle = lifecycle
-        self._log = lifecycle.log
+        self._takeovers = takeovers
+        self._log = takeovers.log
         self._live = live
         self._key = key
         self._attached = attached
@@ -111,8 +111,8 @@ class Follower:
         """Every later record, once each and in order, as it becomes durable; then the end.
 
         Yields at least about once a second, an empty tuple where nothing is new, so that the caller
-        can keep a connection warm or stop. Where the producer turns out to be dead the stream is
-        closed, so that no one waits for ever. Raises as `Log.read` does.
+        can keep a connection warm or stop. Where the producer turns out to be dead another one is
+        asked for, so that no one waits for ever. Raises as `Log.read` does.
         """
         with self._live.channel(self._key) as channel:
             try:
@@ -121,7 +121,7 @@ class Follower:
                         channel.attach(self.after)
                     records = await self._next(channel)
                     if not records and self._producer_died(channel):
-                        await self._lifecycle.close_abandoned(self._key, self._known())
+                        await self._takeovers.rescue(self._key, self._known())
                         # A read that was stale would take a lively producer for dead again.
                         await channel.news(DELAY_MIN_S)
                         continue

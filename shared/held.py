@@ -8,6 +8,8 @@ The producer's two tasks meet here: one feeds deltas, the other takes what is du
 import asyncio
 import math
 
+from shared.errors import ProviderFailed
+from shared.models import Continuation
 from shared.pacing import Pacer
 from shared.redaction import PolicyViolation, Redactor
 
@@ -25,21 +27,40 @@ class Held:
     def __init__(self, redactor: Redactor, pacer: Pacer, chars_max: int | None) -> None:
         #: Set when there may be something due sooner than was thought; by the producer, too.
         self.changed = asyncio.Event()
-        #: How much the model has said, before it was redacted.
+        #: How much the model has said to this producer, before it was redacted.
         self.said_chars = 0
         self._redactor = redactor
         self._pacer = pacer
         self._chars_max = chars_max
         self._text = ""
+        #: What is not to be held when it is said again; and whether it must be.
+        self._again = ""
+        self._replays = False
         self._drained = asyncio.Event()
 
     def __bool__(self) -> bool:
         return bool(self._text)
 
+    def go_on(self, said: str, how: Continuation) -> None:
+        """Go on behind what earlier producers have written, before the first delta.
+
+        A replay is compared after it was redacted, as what was written is; redaction gives the
+        same for every split.
+        """
+        if how is Continuation.REPLAY:
+            self._again, self._replays = said, True
+            return
+        if self._chars_max is not None:
+            self._chars_max = max(self._chars_max - len(said), 0)
+        if how is Continuation.PREFILL:
+            # No provider takes white space at the end of it, so the model may say that again.
+            self._again = said[len(said.rstrip()) :]
+
     def feed(self, delta: str) -> bool:
         """Take a delta in; whether there was room for all of it.
 
-        Raises `PolicyViolation`, where what came before that may still be written.
+        Raises `PolicyViolation`, where what came before that may still be written; and
+        `ProviderFailed` where a replay is not what was written: nothing more of it is held.
         """
         room = math.inf if self._chars_max is None else self._chars_max - self.said_chars
         fits = len(delta) <= room
@@ -48,9 +69,13 @@ class Held:
         self._let_through(delta)
         return fits
 
-    def finish(self) -> None:
-        """Hold what was kept back for what might have followed it. Raises as `feed` does."""
-        self._let_through(None)
+    def finish(self, *, whole: bool) -> None:
+        """Hold what was kept back for what might have followed it. Raises as `feed` does.
+
+        Unless `whole` the model was cut off: in the midst of a replay, then, nothing is new.
+        """
+        if whole or not (self._replays and self._again):
+            self._let_through(None)
 
     def due(self) -> float:
         """When the next chunk may be written, in the event loop's time."""
@@ -94,9 +119,21 @@ class Held:
 
     def _hold(self, text: str) -> None:
         """Hold text; wake the writer only where that may bring its next chunk forward."""
+        text = self._unsaid(text) if self._again else text
         if not text:
             return
         first = not self._text
         self._text += text
         if first or self._is_full or self._pacer.at_boundary(self._text):
             self.changed.set()
+
+    def _unsaid(self, text: str) -> str:
+        """What of a text was not written before."""
+        shorter = min(len(text), len(self._again))
+        same = next((i for i in range(shorter) if text[i] != self._again[i]), shorter)
+        if self._replays and same < shorter:
+            raise ProviderFailed(
+                "The model did not repeat what it had said.", code="upstream", retryable=True
+            )
+        self._again = self._again[same:] if same == len(text) else ""
+        return text[same:]

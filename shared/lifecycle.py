@@ -21,7 +21,7 @@ from shared.authority import Caller, actor
 from shared.errors import Busy, ProducerLost, SluiceError, Unavailable
 from shared.idempotency import Idempotency
 from shared.log import Log, closing
-from shared.models import Ask, Message, estimate
+from shared.past import Past
 from shared.quotas import Admission, Left, Quotas, Wanted, settlement
 from shared.records import DAY_S, FinishReason, Item, Kind, Record, Status, StreamKey
 from shared.table import Conflict, Store
@@ -116,6 +116,7 @@ class Lifecycle:
             **opening.body,
             "held": admission.held,
             "allowance": admission.allowance,
+            "takeovers": caller.tenant.policy.takeovers,
             "chain": asdict(Head.of(entry)),
         }
         opened = Record(0, Kind.OPENED, opening.epoch, entry.at, by, body=body)
@@ -131,13 +132,13 @@ class Lifecycle:
             return opening.idempotency.claimed_stream(claimed, caller.identity)
         return conflict
 
-    async def close(self, key: StreamKey, opened: Record, closed: Record) -> Record:
+    async def close(self, key: StreamKey, past: Past, closed: Record) -> Record:
         """End a stream. Returns the record that holds the slot afterwards, as `Log.append` does."""
         usage = closed.body["usage"] or {}
         tokens = usage.get("input_tokens", 0) + usage.get("output_tokens", 0)
-        settled = settlement(opened.body["held"], tokens)
-        head = Head(**opened.body["chain"])
-        entry = self._draft(key, closed, Event.CLOSED, who(opened), head, tokens=tokens)
+        settled = settlement(past.holds[0], tokens)
+        head = Head(**past.opened.body["chain"])
+        entry = self._draft(key, closed, Event.CLOSED, who(past.opened), head, tokens=tokens)
         for _ in range(AUDIT_TRIES_MAX):
             conflict = await self.log.close(key, closed, also=[*writes(entry), *settled])
             if conflict is None:
@@ -196,13 +197,14 @@ class Lifecycle:
         """Close a stream that no producer will close, after `newest`, keeping its text.
 
         Whoever is first wins: returns the record that holds the next slot. Without an `error` its
-        producer has died; with one it was never asked for.
+        producers have died.
         """
         records = await self.log.all_records(key)
         if records[-1].seq > newest.seq:
             return records[newest.seq + 1]
-        usage = None if error else _usage(records)
-        if newest.kind == Kind.CANCEL:
+        past = Past.of(records)
+        usage = asdict(past.usage)
+        if past.cancelled:
             body = closing(Status.CANCELLED, FinishReason.CANCELLED, usage=usage)
         else:
             brief = (error or ProducerLost()).brief()
@@ -215,12 +217,7 @@ class Lifecycle:
             by=self.log.new_writer(),
             body=body,
         )
-        return await self.close(key, records[0], closed)
-
-    async def settle(self, key: StreamKey) -> Record:
-        """The newest record, which closes the stream where its producer has died."""
-        newest = await self.log.tail(key)
-        return await self.close_abandoned(key, newest) if self.log.is_dead(newest) else newest
+        return await self.close(key, past, closed)
 
     async def _ask_again(self, ask: Callable[[], Awaitable[Conflict | None]]) -> Conflict | None:
         """Where it stays unknown whether something was written, ask again with the same."""
@@ -247,7 +244,7 @@ class Lifecycle:
             who,
             at_ms=record.at,
             nonce=self.log.new_writer(),
-            outcome=str(record.body["finish_reason"]) if record.closes else "ok",
+            outcome=_outcome(record),
             details={"seq": record.seq, **details},
             retention_days=_retention_days(head),
         )
@@ -273,8 +270,9 @@ def _behind(entry: Entry, holders: Sequence[Item | None]) -> Entry:
     return moved
 
 
-def _usage(records: Sequence[Record]) -> dict[str, Any]:
-    """What a stream has used, as far as its records show."""
-    messages = tuple(Message(**message) for message in records[0].body["messages"])
-    said = sum(len(record.text) for record in records)
-    return asdict(estimate(Ask(records[0].body["model"], messages), said))
+def _outcome(record: Record) -> str:
+    """How an end came about, or why another producer was asked for; any other record is `ok`."""
+    told = record.body.get("finish_reason") or (
+        record.kind == Kind.VACANT and record.body["reason"]
+    )
+    return str(told or "ok")

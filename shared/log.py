@@ -15,7 +15,7 @@ to these two moments is put together in `shared.lifecycle`.
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,7 +31,7 @@ from shared.records import (
     is_stream_id,
     new_stream_id,
 )
-from shared.schema import STREAMS
+from shared.schema import OPEN_SHARDS, STREAMS
 from shared.table import Conflict, Put, Query, Store, Update, Write
 
 SUMMARY_SEQ = -1
@@ -41,7 +41,10 @@ DEAD_AFTER_S = 15.0
 HEARTBEAT_S = 5.0
 #: How long a producer waits, paused, for a grant.
 PAUSE_S = 60.0
+#: How long a stream may wait for a producer that was asked for: longer than Lambda takes to begin.
+VACANT_S = 30.0
 PAGE_RECORDS_MAX = 1000
+OPEN_PAGE = 200
 #: How many pages of a list are passed over of which nothing is shown: what comes then has expired.
 LOOKS_MAX = 100
 
@@ -111,6 +114,7 @@ class Log:
             "model": str(opened.body["model"]),
             "created_at": opened.at,
             "expires_at": key.expires_at,
+            "open": _open_shard(key),
         }
         if opened.body.get("metadata"):
             summary["metadata"] = dump(opened.body["metadata"])
@@ -161,8 +165,8 @@ class Log:
         for name in ("usage", "error"):
             if closed.body.get(name) is not None:
                 change[name] = dump(closed.body[name])
-        summary: Item = {"pk": key.pk, "seq": SUMMARY_SEQ}
-        return await self._transact([_put(key, closed), Update(STREAMS, summary, change), *also])
+        summary = Update(STREAMS, {"pk": key.pk, "seq": SUMMARY_SEQ}, change, remove=("open",))
+        return await self._transact([_put(key, closed), summary, *also])
 
     async def _transact(self, writes: Sequence[Write]) -> Conflict | None:
         # The same writes asked twice are one: 36 characters is the bound of a token.
@@ -248,7 +252,7 @@ class Log:
         whether there are more: also a page of fewer than `limit` may not be the last. Those whose
         retention is over, or that are being erased, are left out, unless `everything` is asked for.
         """
-        by_tenant, by_user = STREAMS.indexes
+        by_tenant, by_user, _ = STREAMS.indexes
         index, partition = by_tenant, tenant
         if user is not None:
             index, partition = by_user, owner(tenant, user)
@@ -263,10 +267,30 @@ class Log:
             look = replace(look, start=str(found.items[-1]["stream"]), limit=PAGE_RECORDS_MAX)
         return [], False
 
+    async def open_streams(self, shard: int) -> AsyncGenerator[StreamKey, None]:
+        """The streams of one of `OPEN_SHARDS` that are not closed, oldest first: some may be closed
+        by now, and the newest may be missing.
+        """
+        *_, by_open = STREAMS.indexes
+        query = Query(STREAMS, str(shard), OPEN_PAGE, index=by_open)
+        while True:
+            found = await self._store.query(query)
+            for item in found.items:
+                yield StreamKey(str(item["tenant"]), str(item["stream"]))
+            if not (found.more and found.items):
+                return
+            query = replace(query, start=f"{found.items[-1]['stream']}\0")
+
     def is_dead(self, newest: Record) -> bool:
-        """Whether the producer of an open stream with this newest record has died."""
-        patience_s = DEAD_AFTER_S + (PAUSE_S if newest.kind == Kind.PAUSE else 0)
-        return not newest.closes and self.now_ms() - newest.at > patience_s * 1000
+        """Whether nobody goes on with an open stream whose newest record this is, and should."""
+        if newest.closes or newest.parked:
+            return False
+        patience_s = DEAD_AFTER_S
+        if newest.kind == Kind.PAUSE:
+            patience_s += PAUSE_S
+        elif newest.vacant:
+            patience_s = VACANT_S
+        return self.now_ms() - newest.at > patience_s * 1000
 
     def is_expired(self, key: StreamKey) -> bool:
         """Whether its retention is over: the table removes it some time after."""
@@ -285,6 +309,11 @@ def owner(tenant: str, user: str) -> str:
 def _is_erased(item: Item) -> bool:
     """Whether nothing is left of a record, or of a stream's summary."""
     return "erased" in (item.get("kind"), item.get("status"))
+
+
+def _open_shard(key: StreamKey) -> str:
+    # The last character of an id is a random one.
+    return str(int(key.stream[-1], 32) % OPEN_SHARDS)
 
 
 def _put(key: StreamKey, record: Record) -> Put:

@@ -1,6 +1,7 @@
 """A permit: whether a running stream may go on, by whoever started it or has granted it since."""
 
 import asyncio
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,7 +22,8 @@ class Permit:
     def __init__(self, authority: Authority, tenant: str, body: Mapping[str, Any]) -> None:
         self._authority = authority
         self._tenant = tenant
-        self._asked_at = asyncio.get_running_loop().time()
+        # Never: a record may be old, and who begins to produce may know nothing yet.
+        self._asked_at = -math.inf
         self.renew(body)
 
     @property

@@ -26,6 +26,8 @@ class Kind(StrEnum):
     GRANT = "grant"
     #: The credential that a stream was started with is about to expire.
     EXPIRING = "expiring"
+    #: Nobody produces from here on: whoever appends the next epoch does.
+    VACANT = "vacant"
     EPOCH = "epoch"
     CLOSED = "closed"
     #: What a record becomes whose stream was erased: it holds its slot, and nothing else.
@@ -44,6 +46,8 @@ PRODUCED = frozenset(
         Kind.ERASED,
     }
 )
+#: What tells a producer that its stream has another one, or none, where its epoch is not lower.
+FENCING = PRODUCED | {Kind.VACANT}
 #: Above every producer's: who finds its slot erased stops.
 ERASED_EPOCH = 2**53 - 1
 
@@ -143,6 +147,20 @@ class Record:
     @property
     def closes(self) -> bool:
         return self.kind == Kind.CLOSED
+
+    @property
+    def parked(self) -> bool:
+        """Whether the stream is paused, and no producer waits for it to go on."""
+        return self.kind == Kind.PAUSE and bool(self.body.get("parked"))
+
+    @property
+    def vacant(self) -> bool:
+        """Whether behind this record the stream waits for a producer.
+
+        A control behind such a record says that it does so still, so the newest record tells.
+        """
+        unclaimed = self.kind == Kind.OPENED and self.epoch == 0
+        return unclaimed or self.kind == Kind.VACANT or bool(self.body.get("vacant"))
 
     def to_item(self, key: StreamKey) -> Item:
         item: Item = {

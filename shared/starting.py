@@ -1,4 +1,4 @@
-"""Starting, cancelling, granting: what a request does to a stream, apart from producing it.
+"""Starting: what comes before a stream has a producer.
 
 allowed? → parent's conversation → redaction of prompts → quotas → open
 """
@@ -8,18 +8,15 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 from shared import authority
-from shared.audit import Event
-from shared.authority import Caller, actor, may_see
+from shared.authority import Caller, may_see
 from shared.breaker import Breakers
 from shared.errors import (
     Forbidden,
-    IdempotencyInFlight,
     InvalidRequest,
     LimitExceeded,
     PolicyViolated,
     TooLarge,
     Unavailable,
-    revive,
 )
 from shared.idempotency import Idempotency
 from shared.lifecycle import Lifecycle, Opening
@@ -28,8 +25,9 @@ from shared.models import Ask, Message, Models, estimate
 from shared.models.fallback import Fallback
 from shared.pacing import Pacing
 from shared.quotas import OUTPUT_TOKENS_DEFAULT, Left, Wanted
-from shared.records import Kind, Record, Status, StreamKey, dump
+from shared.records import Record, StreamKey, dump
 from shared.redaction import PolicyViolation, redact
+from shared.steering import cancel
 from shared.tenants import Tenant
 
 #: What one `opened` record may hold: an item has 400 KB, the conversation most of it.
@@ -205,63 +203,3 @@ def _opening(start: Start) -> dict[str, Any]:
             maximum=OPENED_BYTES_MAX,
         )
     return body
-
-
-async def check_replay(lifecycle: Lifecycle, key: StreamKey, *, may_run: bool) -> Record:
-    """The newest record of the first request's stream, for a repeated one to go on with.
-
-    Raises what it must be told instead: `IdempotencyInFlight` while the stream runs, unless it
-    `may_run`, and the stream's own error where it failed before its first text, because then it was
-    not an answer.
-    """
-    newest = await lifecycle.settle(key)
-    if not newest.closes and not may_run:
-        raise IdempotencyInFlight(
-            "The first request with this Idempotency-Key still runs; follow its stream instead.",
-            headers={"Location": f"{key.path}/events", "Retry-After": "2"},
-            stream=key.stream,
-        )
-    if newest.closes and newest.seq == 1 and newest.body["status"] == Status.FAILED:
-        error = revive(newest.body["error"] or {})
-        # With this key it will be told the same again: another try needs another key.
-        error.retryable = False
-        error.headers.pop("Retry-After", None)
-        raise error
-    return newest
-
-
-async def cancel(lifecycle: Lifecycle, key: StreamKey, caller: Caller) -> Record:
-    """Ask a stream's producer to stop. Returns the record that says so, or the one that closed it.
-
-    Cancelling twice, or after the end, changes nothing. Where the producer is dead the stream is
-    closed here. Raises `NotFound`, `Unavailable`.
-    """
-    log = lifecycle.log
-
-    def wish(newest: Record) -> Record | None:
-        if newest.closes or (newest.kind == Kind.CANCEL and not log.is_dead(newest)):
-            return None
-        return Record(newest.seq + 1, Kind.CANCEL, newest.epoch, log.now_ms(), "")
-
-    before = await log.tail(key)
-    newest = await lifecycle.steer(key, wish, Event.CANCELLED, actor(caller))
-    if newest.kind == Kind.CANCEL and log.is_dead(before):
-        return await lifecycle.close_abandoned(key, newest)
-    return newest
-
-
-async def grant(lifecycle: Lifecycle, key: StreamKey, caller: Caller) -> Record:
-    """Let a stream go on by the caller's credential, past the end of the one it was started with.
-
-    Returns the record that says so, or the one that closed the stream. Raises `NotFound`,
-    `Unavailable`.
-    """
-    log = lifecycle.log
-    body = authority.to_body(caller.identity)
-
-    def wish(newest: Record) -> Record | None:
-        if newest.closes or newest.kind == Kind.CANCEL:
-            return None
-        return Record(newest.seq + 1, Kind.GRANT, newest.epoch, log.now_ms(), "", body=body)
-
-    return await lifecycle.steer(key, wish, Event.GRANTED, actor(caller))

@@ -18,7 +18,7 @@ from shared.errors import InvalidRequest
 from shared.identity.tokens import Issuer
 from shared.models import FALLBACKS_MAX
 from shared.origins import parse_origin
-from shared.records import Item, dump
+from shared.records import DAY_S, Item, dump
 from shared.redaction import Rules
 from shared.schema import TENANTS
 from shared.table import Delete, Put, Query, Store, Update, Write
@@ -96,6 +96,8 @@ _NUMBERS: Mapping[str, tuple[int, int, bool]] = MappingProxyType(
         "idle_s": (5, 900, False),
         "connection_s": (10, 900, False),
         "ticket_s": (10, 3600, False),
+        "takeovers": (0, 10, False),
+        "pause_s": (60, 7 * DAY_S, False),
         "retention_days": (1, 3650, False),
         "audit_retention_days": (1, 3650, False),
     }
@@ -112,8 +114,9 @@ class Policy:
     `max_tokens` bounds each answer, and is what one without a `max_tokens` of its own may say.
     `models` are names, or beginnings of names that end in `*`; none means all. `followers` is how
     many may follow one stream at once. A connection ends, to be made anew, when its client has
-    taken nothing for `idle_s`, and after `connection_s` in any case. `on_outage` says what becomes
-    of starts while the counters cannot be written.
+    taken nothing for `idle_s`, and after `connection_s` in any case. `takeovers` is how often an
+    answer may lose its producer, and `pause_s` how long it may be paused. `on_outage` says what
+    becomes of starts while the counters cannot be written.
     """
 
     limits: Limits = DEFAULT_LIMITS
@@ -129,6 +132,8 @@ class Policy:
     idle_s: int = 60
     connection_s: int = 900
     ticket_s: int = 600
+    takeovers: int = 3
+    pause_s: int = DAY_S
     on_outage: Literal["refuse", "allow"] = "refuse"
     retention_days: int = 30
     audit_retention_days: int = 400

@@ -16,7 +16,7 @@ from shared.idempotency import Idempotency
 from shared.models import Message
 from shared.pacing import Pacing
 from shared.quotas import Left
-from shared.records import DAY_S, Kind, Record, Status, Summary, dump, is_stream_id
+from shared.records import DAY_S, Kind, Record, Status, StreamKey, Summary, dump, is_stream_id
 from shared.starting import Start
 
 BODY_BYTES_MAX = 256 * 1024
@@ -233,6 +233,7 @@ class EventEncoder:
     def __init__(self, stream: str) -> None:
         self._stream = stream
         self._first = True
+        self._paused = False
 
     def encode(self, records: Iterable[Record]) -> bytes:
         return b"".join(self._event(record) for record in records)
@@ -262,10 +263,13 @@ class EventEncoder:
                 opened = {"id": self._stream, "model": record.body["model"], "at": record.at}
                 return "opened", opened
             case Kind.EPOCH:
-                return "epoch", {"epoch": record.epoch}
-            case Kind.PAUSE:
-                return "paused", record.body
+                return "epoch", {"epoch": record.epoch, **record.body}
+            case Kind.PAUSE if not self._paused:
+                # One that follows it says only that nobody waits here any more.
+                self._paused = True
+                return "paused", {"reason": record.body["reason"]}
             case Kind.GRANT:
+                self._paused = False
                 return "granted", {"expires_at": record.body["expires_at"]}
             case Kind.EXPIRING:
                 return "expiring", record.body
@@ -297,6 +301,16 @@ def status_of(newest: Record) -> str:
     if newest.closes:
         return str(newest.body["status"])
     return Status.PAUSED if newest.kind == Kind.PAUSE else Status.OPEN
+
+
+def encode_control(key: StreamKey, newest: Record) -> dict[str, Any]:
+    """How a stream stands behind a control, or behind what made that needless."""
+    return {
+        "id": key.stream,
+        "status": status_of(newest),
+        "seq": newest.seq,
+        "expires_at": newest.body.get("expires_at"),
+    }
 
 
 def encode_usage(left: Sequence[Left], tokens: Mapping[str, int]) -> dict[str, Any]:

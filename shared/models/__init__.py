@@ -5,7 +5,8 @@ stands alone and takes its settings as a query (`demo?tokens=500&rate=50`).
 """
 
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Literal, Protocol
 
 from shared.errors import InvalidRequest
@@ -21,20 +22,42 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a provider is asked: `model` is the name without its provider's prefix."""
+    """What a provider is asked: `model` is the name without its provider's prefix.
+
+    `said` is the beginning of the answer, where a producer before has come so far.
+    """
 
     model: str
     messages: tuple[Message, ...]
     max_tokens: int | None = None
+    said: str = ""
+
+
+class Continuation(StrEnum):
+    """How a model goes on with an answer that another producer has begun."""
+
+    #: The beginning is the model's own last turn, which it completes.
+    PREFILL = "prefill"
+    #: It is asked, in words, to go on where the beginning ends.
+    PROMPT = "prompt"
+    #: It says the same again from the start, and what is there already is skipped.
+    REPLAY = "replay"
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one answer. `estimated` where the provider never came to say."""
+    """Tokens of one answer. `estimated` where a provider never came to say."""
 
     input_tokens: int
     output_tokens: int
     estimated: bool = False
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.estimated or other.estimated,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +79,30 @@ CHARS_A_TOKEN_MAX = 12
 def estimate(ask: Ask, output_chars: int) -> Usage:
     """Tokens by their characters, where a provider could not say."""
     input_chars = sum(len(message.content) for message in ask.messages)
-    asked, said = (-(-chars // CHARS_A_TOKEN) for chars in (input_chars, output_chars))
-    return Usage(asked, said, estimated=True)
+    return Usage(_tokens(input_chars), _tokens(output_chars), estimated=True)
+
+
+def _tokens(chars: int) -> int:
+    return -(-chars // CHARS_A_TOKEN)
+
+
+_GO_ON = (
+    "Your answer was cut off. Go on exactly where it ends, even in the middle of a word. "
+    "Repeat nothing of it, and say nothing about the interruption. If it was whole, say nothing."
+)
+
+
+def continued(ask: Ask, how: Continuation) -> Ask:
+    """What a model is asked so that it goes on behind what was `said`."""
+    if not ask.said or how is Continuation.REPLAY:
+        return ask
+    left = ask.max_tokens
+    if left is not None:
+        left = max(left - _tokens(len(ask.said)), 1)
+    turns = [Message("assistant", ask.said)]
+    if how is Continuation.PROMPT:
+        turns.append(Message("user", _GO_ON))
+    return replace(ask, messages=(*ask.messages, *turns), max_tokens=left)
 
 
 class Provider(Protocol):
@@ -70,6 +115,10 @@ class Provider(Protocol):
 
     def validate(self, model: str) -> None:
         """Raise `InvalidRequest` (field `model`) where this provider cannot serve `model`."""
+        ...
+
+    def continuation(self, model: str) -> Continuation:
+        """How `model` goes on with an answer. `stream` is asked as `continued` says."""
         ...
 
     def stream(self, ask: Ask) -> AsyncGenerator[str | Finish, None]: ...

@@ -6,6 +6,7 @@ events over to the event loop.
 
 import asyncio
 import codecs
+import re
 import threading
 from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import suppress
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from shared.errors import InvalidRequest, ProviderFailed
 from shared.logger import logger
-from shared.models import Ask, Finish, Usage
+from shared.models import Ask, Continuation, Finish, Usage
 
 if TYPE_CHECKING:  # imported on the thread: a client costs a cold start 180 ms
     from botocore.eventstream import EventStream
@@ -26,6 +27,11 @@ EVENTS_AHEAD_MAX = 64
 CONNECTIONS_KEPT_MAX = 50
 
 THREAD_NAME = "sluice-bedrock"
+
+#: Models that complete a last turn of their own. Claude does up to 4.5; from 4.6 on it refuses.
+_COMPLETES = re.compile(
+    r"anthropic\.claude-(?:3-|(?:opus|sonnet)-4-2025|opus-4-1-|(?:opus|sonnet|haiku)-4-5-)"
+)
 
 _Reason = Literal["stop", "length", "policy"]
 _REASONS: dict[str, _Reason] = {
@@ -95,6 +101,9 @@ class Bedrock:
                 f"This deployment does not serve that Bedrock model. It serves: {served}.",
                 field="model",
             )
+
+    def continuation(self, model: str) -> Continuation:
+        return Continuation.PREFILL if _COMPLETES.search(model) else Continuation.PROMPT
 
     async def stream(self, ask: Ask) -> AsyncGenerator[str | Finish, None]:
         request = _request(ask)

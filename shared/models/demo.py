@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import count, islice
 
 from shared.errors import InvalidRequest, ProviderFailed
-from shared.models import Ask, Finish, Message, Usage
+from shared.models import Ask, Continuation, Finish, Message, Usage
 
 #: What may stand behind the `?`, and between which bounds.
 BOUNDS = {
@@ -56,12 +56,19 @@ class Demo:
     def validate(self, model: str) -> None:
         _parse(model)
 
+    def continuation(self, model: str) -> Continuation:  # noqa: ARG002
+        return Continuation.REPLAY
+
     async def stream(self, ask: Ask) -> AsyncGenerator[str | Finish, None]:
         plan = _parse(ask.model)
         tokens = _tokens(_prompt(ask.messages), plan.tokens)
         loop = asyncio.get_running_loop()
         start = loop.time()
+        said_chars = 0
         for index in count():
+            if said_chars < len(ask.said):
+                # Nobody waits for what was said before: the pace is that of the rest.
+                start = loop.time() - plan.due_s(index)
             # What comes instead of a token, a failure or the end, is due when the token would be.
             delay = start + plan.due_s(index) - loop.time()
             if delay > 0 or index % TOKENS_BETWEEN_PAUSES == 0:
@@ -75,6 +82,7 @@ class Demo:
                 usage = Usage(_size(ask.messages), index)
                 yield Finish("stop" if token is None else "length", usage)
                 return
+            said_chars += len(token)
             yield token
 
 

@@ -14,7 +14,7 @@ from typing import Self
 from shared.breaker import Breakers, Call
 from shared.errors import InvalidRequest, ProviderFailed, Unavailable
 from shared.logger import logger
-from shared.models import FALLBACKS_MAX, Ask, Finish, Models, Provider
+from shared.models import FALLBACKS_MAX, Ask, Continuation, Finish, Models, Provider, continued
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,10 @@ class Candidate:
     provider: Provider
     name: str
 
+    @property
+    def continuation(self) -> Continuation:
+        return self.provider.continuation(self.name)
+
 
 class Fallback:
     """The models for one stream, which streams as a `Provider` does.
@@ -34,14 +38,25 @@ class Fallback:
     """
 
     def __init__(self, candidates: Sequence[Candidate], breakers: Breakers) -> None:
-        #: The full name of the model that answers; until one does, of the one that was asked for.
+        #: The full name of the model that answers, and how it goes on with what was said before;
+        #: until one answers, of the first one that is asked.
         self.model = candidates[0].model
+        self.continuation = candidates[0].continuation
         self._candidates = tuple(candidates)
         self._breakers = breakers
 
     @classmethod
-    def of(cls, models: Models, model: str, fallbacks: Sequence[str], breakers: Breakers) -> Self:
-        """`model`, and in their order up to FALLBACKS_MAX others.
+    def of(
+        cls,
+        models: Models,
+        model: str,
+        fallbacks: Sequence[str],
+        breakers: Breakers,
+        *,
+        begun_by: str | None = None,
+    ) -> Self:
+        """`model`, and in their order up to FALLBACKS_MAX others; first the one of them by which
+        the answer was begun.
 
         Raises `InvalidRequest` where nothing serves `model`; a fallback that nothing serves is
         left out, for it must not do harm where it is not even needed.
@@ -51,6 +66,7 @@ class Fallback:
         for name in others[:FALLBACKS_MAX]:
             with suppress(InvalidRequest):
                 candidates.append(Candidate(name, *models.resolve(name)))
+        candidates.sort(key=lambda candidate: candidate.model != begun_by)
         return cls(candidates, breakers)
 
     async def check(self) -> None:
@@ -74,6 +90,7 @@ class Fallback:
                 async with aclosing(answer):
                     async for delta in answer:
                         begun, self.model = True, candidate.model
+                        self.continuation = candidate.continuation
                         yield delta
             except ProviderFailed as failure:
                 if begun:
@@ -94,7 +111,8 @@ class Fallback:
         self, candidate: Candidate, call: Call, ask: Ask, others: Sequence[Candidate]
     ) -> AsyncGenerator[str | Finish, None]:
         """What one model answers, of which its breaker is told."""
-        deltas = candidate.provider.stream(replace(ask, model=candidate.name))
+        asked = continued(replace(ask, model=candidate.name), candidate.continuation)
+        deltas = candidate.provider.stream(asked)
         async with call, aclosing(deltas):
             try:
                 yield await self._first(deltas, call, others)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
 from shared.errors import InvalidRequest, ProviderFailed
-from shared.models import Ask, Finish, Usage
+from shared.models import Ask, Continuation, Finish, Usage
 
 if TYPE_CHECKING:  # imported at the first use: it costs a cold start 60 to 95 ms
     import ssl
@@ -66,6 +66,10 @@ class OpenAI:
                 f"{MODEL_CHARS_MAX} printable characters without spaces.",
                 field="model",
             )
+
+    def continuation(self, model: str) -> Continuation:  # noqa: ARG002
+        # Some servers complete a last turn of the assistant, OpenAI does not, and none says so.
+        return Continuation.PROMPT
 
     async def stream(self, ask: Ask) -> AsyncGenerator[str | Finish, None]:
         import httpx

@@ -31,7 +31,8 @@ from shared.pacing import Pacing
 from shared.records import FinishReason, Item, Kind, Record, Status, StreamKey
 from shared.schema import STREAMS, TENANTS
 from shared.settings import Settings
-from shared.starting import Start, Started, cancel
+from shared.starting import Start, Started
+from shared.steering import cancel
 from shared.table import Conflict, Delete, DynamoDB, Put, Query, Store, Update, Write
 from tests.e2e import dynoxide
 from tests.model_store import ModelStore
@@ -343,7 +344,7 @@ async def start(services: Services, name: str, model: str) -> Started:
 async def produced(services: Services, started: Started) -> None:
     """Produce a stream to its end, where it was started."""
     opened = started.opened
-    producer = await services.producer(started.key, opened, epoch=1, by=opened.by, deadline=None)
+    producer = await services.producer(started.key, (opened,), epoch=1, by=opened.by, deadline=None)
     await producer.run((opened,))
 
 
@@ -417,7 +418,8 @@ async def test_a_producer_that_slept_through_its_succession_writes_nothing(
         successor = log.new_writer()
         known = (await log.read(key)).records
         asked = replace(opened, body={**opened.body, "model": model})
-        work = await services.producer(key, asked, epoch=2, by=successor, deadline=None)
+        records = (asked, *known[1:])
+        work = await services.producer(key, records, epoch=2, by=successor, deadline=None)
         production = asyncio.create_task(work.run(known))
         while (newest := await log.tail(key)).by != successor or newest.closes != closed:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -546,7 +548,7 @@ async def settle_all(services: Services, name: str) -> None:
     store = services.lifecycle.store
     later = Services.on(store, services.settings, now=lambda: time.time() + 60)
     for key in await keys_of(services, name):
-        assert (await later.lifecycle.settle(key)).closes
+        assert (await later.takeovers.settle(key)).closes
 
 
 async def keys_of(services: Services, name: str) -> list[StreamKey]:

@@ -18,6 +18,7 @@ from shared.identity.keys import Key, Keys
 from shared.lifecycle import Opening
 from shared.log import closing
 from shared.models import Message
+from shared.past import Past
 from shared.quotas import Wanted
 from shared.records import FinishReason, Kind, Record, Status, StreamKey
 from shared.schema import STREAMS
@@ -75,7 +76,7 @@ async def stream(services: Services, caller: Caller, chunks: int, *, closed: boo
         await log.append(key, Record(seq, Kind.TEXT, 1, at, opened.by, text=SECRET))
     if closed:
         record = Record(chunks + 1, Kind.CLOSED, 1, at, opened.by, body=COMPLETED)
-        assert await services.lifecycle.close(key, opened, record) == record
+        assert await services.lifecycle.close(key, Past.of((opened,)), record) == record
     return key
 
 

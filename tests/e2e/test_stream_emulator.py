@@ -18,7 +18,7 @@ from shared.administration import Administration
 from shared.identity import tickets
 from shared.records import Kind, Record, StreamKey
 from shared.settings import Settings
-from shared.starting import cancel
+from shared.steering import cancel
 from tests.e2e.emulator import Emulator, Function
 from tests.functions.conftest import caller, start_body
 from tests.functions.test_stream import events, text_of

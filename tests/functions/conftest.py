@@ -18,6 +18,7 @@ from functions.wiring import Services
 from shared.administration import Administration
 from shared.audit import Entry
 from shared.authority import Caller
+from shared.errors import Unavailable
 from shared.identity import SCOPES
 from shared.identity.keys import Key, id_of
 from shared.models import Message
@@ -50,6 +51,32 @@ class Clock:
         return self._elapsed() + self.cache_s
 
 
+class Productions:
+    """What is produced in the background, each within an invocation of so many seconds."""
+
+    def __init__(self) -> None:
+        self.services: Services | None = None
+        self.tasks: list[asyncio.Task[None]] = []
+        self.invocation_s: float | None = None
+        self._stopped = False
+
+    async def launch(self, key: StreamKey) -> None:
+        assert self.services
+        if self._stopped:
+            raise Unavailable
+        deadline = None
+        if self.invocation_s is not None:
+            deadline = asyncio.get_running_loop().time() + self.invocation_s
+        work = produce.produce(self.services, key, deadline=deadline)
+        self.tasks.append(asyncio.create_task(work))
+
+    async def stop(self) -> None:
+        self._stopped = True
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
 @dataclass
 class Sluice:
     """All functions around one store. `stream` and `api` are clients of the tenant `demo`."""
@@ -58,19 +85,16 @@ class Sluice:
     store: ModelStore
     clock: Clock
     administration: Administration
+    productions: Productions
     stream_app: ASGIApp = field(init=False)
     api_app: ASGIApp = field(init=False)
     stream: httpx.AsyncClient = field(init=False)
     api: httpx.AsyncClient = field(init=False)
-    productions: list[asyncio.Task[None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.stream_app = stream.build(self.services)
-        self.api_app = api.build(self.services, self.launch)
+        self.api_app = api.build(self.services)
         self.stream, self.api = client(self.stream_app), client(self.api_app)
-
-    async def launch(self, key: StreamKey) -> None:
-        self.productions.append(asyncio.create_task(produce.produce(self.services, key)))
 
     async def launched(self, model: str, key: str = "demo", **more: object) -> str:
         """A stream that is produced in the background; its id."""
@@ -170,16 +194,19 @@ async def running(**parts: Any) -> AsyncIterator[Sluice]:
     `parts` are for `Services.on`.
     """
     store, clock = ModelStore(), Clock()
+    productions = Productions()
+    parts = {"launch": productions.launch, **parts}
     services = Services.on(store, Settings(), now=clock.now, clock=clock.monotonic, **parts)
+    productions.services = services
     administration = Administration(store, now=clock.now)
     await administration.ensure("demo", "demo")
     await administration.ensure("other", "other")
-    made = Sluice(services, store, clock, administration)
+    made = Sluice(services, store, clock, administration, productions)
     async with made.stream, made.api:
-        yield made
-        for production in made.productions:
-            production.cancel()
-        await asyncio.gather(*made.productions, return_exceptions=True)
+        try:
+            yield made
+        finally:
+            await productions.stop()
 
 
 @pytest.fixture

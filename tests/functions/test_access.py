@@ -21,7 +21,6 @@ from functions import api, stream
 from functions.wiring import Services
 from shared.identity import ADMIN, READ, SCOPES, STREAM, Identity, jwks, tickets
 from shared.middleware.authorization import Endpoint
-from shared.records import StreamKey
 from shared.settings import Settings
 from tests.functions.conftest import ASYNC, Sluice, by, client, running, start_body
 from tests.model_store import ModelStore
@@ -74,6 +73,8 @@ SAMPLES: dict[Name, Sample] = {
     ("api", "GET", ONE): Sample(READ, ticket=True),
     ("api", "GET", f"{ONE}/chunks"): Sample(READ, ticket=True),
     ("api", "POST", f"{ONE}/cancel"): Sample(STREAM),
+    ("api", "POST", f"{ONE}/pause"): Sample(STREAM),
+    ("api", "POST", f"{ONE}/resume"): Sample(STREAM),
     ("api", "POST", f"{ONE}/grant"): Sample(STREAM),
     ("api", "POST", f"{ONE}/ticket"): Sample(READ, 201, ticket=True),
     ("api", "DELETE", ONE): Sample(STREAM, 204),
@@ -88,13 +89,9 @@ THINGS = ("{stream}", "{erasure}")
 OF_THINGS = [name for name in GUARDED if any(thing in name[2] for thing in THINGS)]
 
 
-async def _launch(_: StreamKey) -> None:
-    raise NotImplementedError
-
-
 def endpoints() -> dict[Name, Endpoint]:
     services = Services.on(ModelStore(), Settings())
-    found = {"stream": stream.endpoints(services), "api": api.endpoints(services, _launch)}
+    found = {"stream": stream.endpoints(services), "api": api.endpoints(services)}
     return {(app, e.method, e.path): e for app, listed in found.items() for e in listed}
 
 
@@ -113,7 +110,7 @@ async def test_nothing_else_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("functions.wiring.Router", router)
     services = Services.on(ModelStore(), Settings())
-    for app, build in (("stream", stream.build), ("api", partial(api.build, launch=_launch))):
+    for app, build in (("stream", stream.build), ("api", api.build)):
         routed.clear()
         build(services)
         found = {(app, m, r.path) for r in routed for m in (r.methods or set()) - {"HEAD"}}

@@ -135,7 +135,7 @@ async def test_a_bad_poll_is_named(sluice: Sluice, query: dict[str, str], field:
 async def test_what_is_unknown_or_foreign_is_not_found(sluice: Sluice, path: str) -> None:
     started = await sluice.stream.post("/v1/streams", json=start_body())
     stream_id = started.headers["stream-id"]
-    async with client(api.build(sluice.services, sluice.launch), "other") as other:
+    async with client(api.build(sluice.services), "other") as other:
         assert (await other.get(f"/v1/streams/{stream_id}{path}")).status_code == 404
         assert (await other.post(f"/v1/streams/{stream_id}/cancel")).status_code == 404
         assert (await other.get("/v1/streams")).json()["streams"] == []
@@ -201,14 +201,14 @@ async def test_a_repeated_start_is_accepted_again_even_in_flight(sluice: Sluice)
     again = await sluice.api.post("/v1/streams", json=body, headers=header)
     assert first.status_code == again.status_code == 202
     assert but_its_ticket(first) == but_its_ticket(again)
-    assert len(sluice.productions) == 1
+    assert len(sluice.productions.tasks) == 1
 
 
 async def test_a_stream_whose_producer_cannot_be_launched_is_closed(sluice: Sluice) -> None:
     async def launch(_: StreamKey) -> None:
         raise Unavailable("The stream's producer could not be started.")
 
-    async with client(api.build(sluice.services, launch)) as broken:
+    async with client(api.build(replace(sluice.services, launch=launch))) as broken:
         header = {**ASYNC, "idempotency-key": "k"}
         answer = await broken.post("/v1/streams", json=start_body(), headers=header)
         again = await broken.post("/v1/streams", json=start_body(), headers=header)
@@ -222,9 +222,9 @@ async def test_delivered_twice_a_stream_is_produced_once(sluice: Sluice) -> None
     body = start_body("demo?tokens=60&rate=200")
     started = await sluice.api.post("/v1/streams", json=body, headers=ASYNC)
     stream_id = started.json()["id"]
-    await sluice.launch(StreamKey("demo", stream_id))
+    await sluice.productions.launch(StreamKey("demo", stream_id))
     await asyncio.sleep(0.05)
-    await sluice.launch(StreamKey("demo", stream_id))
+    await sluice.productions.launch(StreamKey("demo", stream_id))
     _, page = await poll_all(sluice, stream_id, wait=1)
     assert page["usage"]["output_tokens"] == 60
     records = (await sluice.services.log.read(StreamKey("demo", stream_id))).records
@@ -233,7 +233,7 @@ async def test_delivered_twice_a_stream_is_produced_once(sluice: Sluice) -> None
 
 
 async def test_healthz(sluice: Sluice) -> None:
-    transport = httpx.ASGITransport(api.build(sluice.services, sluice.launch))
+    transport = httpx.ASGITransport(api.build(sluice.services))
     async with httpx.AsyncClient(transport=transport, base_url="http://x") as anyone:
         assert (await anyone.get("/healthz")).json()["status"] == "ok"
 
@@ -268,9 +268,10 @@ def test_lambda_finds_a_handler_that_answers_a_function_urls_event() -> None:
 async def test_a_page_of_a_long_stream_tells_that_it_is_over_and_there_is_more(
     sluice: Sluice,
 ) -> None:
+    await sluice.policy(takeovers=0)
     key = (await begin(sluice.services, epoch=1, age_s=60, chunks=1100)).key
     path = f"/v1/streams/{key.stream}/chunks"
-    await sluice.services.lifecycle.settle(key)
+    await sluice.services.takeovers.settle(key)
     page = (await sluice.api.get(path, params={"limit": 1000})).json()
     assert len(page["chunks"]) == 1000
     assert page["status"] == "failed"
@@ -280,19 +281,25 @@ async def test_a_page_of_a_long_stream_tells_that_it_is_over_and_there_is_more(
     assert text == "x" * 1100
 
 
-async def test_a_summary_does_not_call_a_dead_stream_open(sluice: Sluice) -> None:
+async def test_a_summary_does_not_call_open_what_nobody_goes_on_with(sluice: Sluice) -> None:
+    dead = (await begin(sluice.services, "demo?tokens=3&rate=0", epoch=1, age_s=16)).key
+    assert (await sluice.api.get(f"/v1/streams/{dead.stream}")).json()["status"] == "open"
+    await asyncio.gather(*sluice.productions.tasks)
+    assert (await sluice.api.get(f"/v1/streams/{dead.stream}")).json()["status"] == "completed"
+    await sluice.policy(takeovers=0)
     key = (await begin(sluice.services, epoch=1, age_s=16)).key
     assert (await sluice.api.get(f"/v1/streams/{key.stream}")).json()["status"] == "failed"
     lively = (await begin(sluice.services, epoch=1, age_s=1)).key
     assert (await sluice.api.get(f"/v1/streams/{lively.stream}")).json()["status"] == "open"
 
 
-async def test_a_production_that_lambda_tries_again_closes_what_the_first_try_left(
+async def test_a_production_that_lambda_tries_again_goes_on_with_what_the_first_try_left(
     sluice: Sluice,
 ) -> None:
-    key = (await begin(sluice.services, epoch=1, age_s=60)).key
+    key = (await begin(sluice.services, "demo?tokens=3&rate=0", epoch=1, age_s=60)).key
     await produce(sluice.services, key)
-    assert (await sluice.services.log.tail(key)).body["status"] == "failed"
+    await asyncio.gather(*sluice.productions.tasks)
+    assert (await sluice.services.log.tail(key)).body["status"] == "completed"
     lively = (await begin(sluice.services, epoch=1, age_s=1)).key
     await produce(sluice.services, lively)
     assert (await sluice.services.log.tail(lively)).seq == 0
@@ -303,7 +310,7 @@ async def test_a_launch_whose_reply_was_lost_is_accepted(sluice: Sluice) -> None
         await produce(sluice.services, key)
         raise Unavailable
 
-    async with client(api.build(sluice.services, launch)) as lossy:
+    async with client(api.build(replace(sluice.services, launch=launch))) as lossy:
         answer = await lossy.post("/v1/streams", json=start_body(), headers=ASYNC)
     assert answer.status_code == 202
     _, page = await poll_all(sluice, answer.json()["id"])

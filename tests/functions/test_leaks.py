@@ -21,7 +21,7 @@ import pytest_asyncio
 from shared.errors import ProviderFailed, Unavailable
 from shared.identity import jwks
 from shared.logger import logger
-from shared.models import Ask, Finish, Models, Usage
+from shared.models import Ask, Continuation, Finish, Models, Usage
 from shared.models.demo import Demo
 from shared.models.openai import OpenAI
 from shared.records import Item
@@ -49,6 +49,9 @@ class Speaking:
 
     def validate(self, model: str) -> None:
         pass
+
+    def continuation(self, model: str) -> Continuation:
+        return Continuation.PROMPT
 
     async def stream(self, ask: Ask) -> AsyncGenerator[str | Finish, None]:
         said = f"{ask.messages[-1].content} {OUTPUT} "
@@ -105,7 +108,7 @@ class Heard:
         headers = more.pop("headers", {})
         asked = {**body, **more}
         await self.ask("POST", "/v1/streams", key, json=asked, headers={**headers, **ASYNC})
-        await asyncio.gather(*self.sluice.productions, return_exceptions=True)
+        await asyncio.gather(*self.sluice.productions.tasks, return_exceptions=True)
         return await self.ask("POST", "/v1/streams", key, app="stream", json=asked, headers=headers)
 
     @property

@@ -52,7 +52,7 @@ async def test_it_tells_of_every_endpoint_and_of_no_other(sluice: Sluice) -> Non
     served: dict[tuple[str, str], list[tuple[str, Endpoint]]] = {}
     for function, endpoints in (
         ("stream", stream.endpoints(sluice.services)),
-        ("api", api.endpoints(sluice.services, sluice.launch)),
+        ("api", api.endpoints(sluice.services)),
     ):
         for endpoint in [*endpoints, *open_endpoints(sluice.services)]:
             path = endpoint.path.replace(":path}", "}")
@@ -78,16 +78,16 @@ class Driven:
 
     def __init__(self) -> None:
         self._store = ModelStore()
-        services = Services.on(self._store, Settings())
-        self._keys = count()
-        self._streams: Iterator[str] = iter(())
-        self._erased: Iterator[str] = iter(())
-        self._erasure = ""
 
         async def launch(key: StreamKey) -> None:
             await produce(services, key)  # to its end, so that no answer depends on its speed
 
-        self.app = one_port(stream.build(services), api.build(services, launch))
+        services = Services.on(self._store, Settings(), launch=launch)
+        self._keys = count()
+        self._streams: Iterator[str] = iter(())
+        self._erased: Iterator[str] = iter(())
+        self._erasure = ""
+        self.app = one_port(stream.build(services), api.build(services))
 
     async def prepare(self) -> None:
         administration = Administration(self._store)

@@ -12,8 +12,9 @@ from shared.dialects import native
 from shared.dialects.openapi import document
 from shared.dialects.openapi.operations import OPERATIONS, Operation
 from shared.errors import Unavailable
+from shared.records import StreamKey
 from shared.settings import Settings
-from tests.functions.conftest import ASYNC, Sluice, by, client, running, start_body
+from tests.functions.conftest import ASYNC, Sluice, begin, by, client, running, start_body
 from tests.simulation.clock import virtual
 
 DOCUMENT = document(Settings().version)
@@ -98,6 +99,15 @@ async def launched(ask: Asking, model: str = LASTING, **how: Any) -> str:
     return stream_id
 
 
+async def forgotten(ask: Asking, headers: dict[str, str]) -> None:
+    """A start whose stream was paused before it said anything, and for too long."""
+    body = start_body("demo?ttft=9999")
+    stream_id = (await ask("startStream", async_=True, json=body, headers=headers)).json()["id"]
+    await ask("pauseStream", stream=stream_id)
+    key = StreamKey("demo", stream_id)
+    await ask.sluice.services.takeovers.tend(key, pause_s=-1)
+
+
 async def refuse(ask: Asking, operation: Operation, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bring about each refusal that has nothing to do with what the operation does."""
     store, name = ask.sluice.store, operation.id
@@ -131,6 +141,9 @@ async def answer_starts(ask: Asking) -> None:
     await launched(ask, headers=key)
     assert await ask.status("startStream", json=start_body(LASTING), headers=key) == 409
     assert await ask.status("startStream", json=start_body(QUICK), headers=key) == 422
+    key = {"idempotency-key": "b"}
+    await forgotten(ask, key)
+    assert await ask.status("startStream", json=start_body("demo?ttft=9999"), headers=key) == 410
 
 
 async def answer_readers(ask: Asking) -> None:
@@ -152,10 +165,15 @@ async def answer_readers(ask: Asking) -> None:
 
 async def answer_steering(ask: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
     running = await launched(ask)
-    granted = [await ask("grantStream", stream=running), await ask("grantStream")]
-    assert ["granted_at_seq" in answer.json() for answer in granted] == [True, False]
+    for steer in ("pauseStream", "resumeStream", "grantStream"):
+        steered = [await ask(steer, stream=running), await ask(steer)]
+        assert ["seq" in answer.json() for answer in steered] == [True, False]
     assert await ask.status("cancelStream", stream=running) == 202
     assert await ask.status("cancelStream") == 200
+    cancelled = (await begin(ask.sluice.services)).key.stream
+    assert await ask.status("cancelStream", stream=cancelled) == 202
+    for steer in ("pauseStream", "resumeStream", "grantStream"):
+        assert await ask.status(steer, stream=cancelled) == 202
     with monkeypatch.context() as patch:
         patch.setattr(ask.sluice.store, "overwrite", unavailable)
         erasing = await ask("eraseStream", stream=running)

@@ -1,6 +1,7 @@
 """The `produce` function: what an asynchronous invocation does with an event."""
 
 import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -36,13 +37,21 @@ async def kinds(services: Services, key: StreamKey) -> list[str]:
 
 
 def context(seconds: float) -> SimpleNamespace:
-    return SimpleNamespace(get_remaining_time_in_millis=lambda: int(seconds * 1000))
+    return SimpleNamespace(
+        get_remaining_time_in_millis=lambda: int(seconds * 1000), function_name="produce"
+    )
 
 
 def test_the_handler_produces_within_its_invocations_time(monkeypatch: pytest.MonkeyPatch) -> None:
     with asyncio.Runner() as runner:
         services = runner.run(services_of_demo())
-        monkeypatch.setattr(produce, "_process", lambda: (services, runner))
+        launched: list[StreamKey] = []
+
+        async def launch(key: StreamKey) -> None:
+            launched.append(key)
+
+        services = replace(services, launch=launch)
+        monkeypatch.setattr(produce, "_process", lambda _: (services, runner))
         in_time = runner.run(opened(services))
         event = {"tenant": in_time.tenant, "stream": in_time.stream}
         produce.handler(event, context(900))
@@ -51,7 +60,8 @@ def test_the_handler_produces_within_its_invocations_time(monkeypatch: pytest.Mo
         event = {"tenant": too_long.tenant, "stream": too_long.stream}
         produce.handler(event, context(DEADLINE_MARGIN_S + 0.3))
         last = runner.run(services.log.tail(too_long))
-    assert last.body["error"]["type"] == "urn:sluice:problem:out-of-time"
+    assert (last.kind, last.body) == ("vacant", {"reason": "deadline"})
+    assert launched == [too_long]
 
 
 async def test_what_is_produced_already_is_left_alone() -> None:

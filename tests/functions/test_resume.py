@@ -104,7 +104,7 @@ async def test_clients_cut_at_random_bytes_miss_nothing_live(sluice: Sluice, see
         serving(stream.build(sluice.services)) as near_producer,
         # Another process, as far as following goes: it has nothing but the table.
         serving(stream.build(far)) as far_away,
-        serving(api.build(far, sluice.launch)) as answering,
+        serving(api.build(far)) as answering,
     ):
         started = await sluice.api.post(
             "/v1/streams", json=body, headers={"prefer": "respond-async"}
@@ -139,7 +139,7 @@ async def test_clients_cut_at_random_bytes_miss_nothing_after_the_end(sluice: Sl
     body = start_body("demo?tokens=300&rate=0", pacing={"flush_interval_ms": 0})
     async with (
         serving(stream.build(sluice.services)) as streaming,
-        serving(api.build(sluice.services, sluice.launch)) as answering,
+        serving(api.build(sluice.services)) as answering,
     ):
         started = await sluice.stream.post("/v1/streams", json=body)
         stream_id = started.headers["stream-id"]

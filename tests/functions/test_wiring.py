@@ -8,7 +8,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from functions.api import lambda_launch
+from functions.launching import lambda_launch
 from functions.wiring import _openai_key, providers
 from shared.errors import Unavailable
 from shared.records import StreamKey

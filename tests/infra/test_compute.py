@@ -78,7 +78,7 @@ def test_a_url_is_open_and_has_both_permissions(template: Template, name: str, m
     ]
 
 
-def test_nobody_but_the_api_reaches_produce_and_only_the_clock_the_sweep(
+def test_no_client_reaches_produce_and_only_the_clock_the_sweep(
     template: Template,
 ) -> None:
     assert len(of_type(template, "AWS::Lambda::Url")) == 2
@@ -112,9 +112,10 @@ def test_the_environment_of_each_function(template: Template, full: Template) ->
     common = {f"SLUICE_{name}_TABLE" for name in ("STREAMS", "TENANTS", "AUDIT")}
     common.add("SLUICE_VERSION")
     assert {environment["SLUICE_VERSION"] for environment in environments.values()} == {version}
-    assert set(environments["Produce"]) == set(environments["Sweep"]) == common
-    assert set(environments["Api"]) == common | {"SLUICE_PRODUCE_FUNCTION"}
-    assert set(environments["Stream"]) == common | {"AWS_LAMBDA_EXEC_WRAPPER"}
+    launching = common | {"SLUICE_PRODUCE_FUNCTION"}
+    assert set(environments["Produce"]) == common
+    assert set(environments["Api"]) == set(environments["Sweep"]) == launching
+    assert set(environments["Stream"]) == launching | {"AWS_LAMBDA_EXEC_WRAPPER"}
     wrapper = environments["Stream"]["AWS_LAMBDA_EXEC_WRAPPER"]
     assert (ROOT / wrapper.removeprefix("/var/task/")).is_file()
     models = function(full, "Stream")["Environment"]["Variables"]
@@ -175,7 +176,9 @@ EXPORTS = {
 }
 ERASURE = {("dynamodb:BatchWriteItem", "StreamsTable"), ("dynamodb:DeleteItem", "TenantsTable")}
 CLIENTS = {("dynamodb:Query", "TenantsTable")}
-API = {("lambda:InvokeFunction", "Produce"), ("dynamodb:Query", "AuditTable/index/by_day")}
+LAUNCH = {("lambda:InvokeFunction", "Produce")}
+AUDIT = {("dynamodb:Query", "AuditTable/index/by_day")}
+OPEN = {("dynamodb:Query", "StreamsTable/index/by_open")}
 NOVA_LITE = "arn:{AWS::Partition}:bedrock:{AWS::Region}::foundation-model/amazon.nova-lite-v1:0"
 NOVA_PRO = "arn:{AWS::Partition}:bedrock:*::foundation-model/amazon.nova-pro-v1:0"
 PROFILE = (
@@ -201,10 +204,10 @@ FAILURES = {
 @pytest.mark.parametrize(
     ("name", "more"),
     [
-        ("Stream", CLIENTS | MODELS | EXPORTS),
-        ("Produce", MODELS | FAILURES),
-        ("Api", CLIENTS | SUMMARIES | ERASURE | API),
-        ("Sweep", CLIENTS | SUMMARIES | ERASURE),
+        ("Stream", CLIENTS | MODELS | EXPORTS | LAUNCH),
+        ("Produce", MODELS | FAILURES | LAUNCH),
+        ("Api", CLIENTS | SUMMARIES | ERASURE | AUDIT | LAUNCH),
+        ("Sweep", CLIENTS | SUMMARIES | ERASURE | OPEN | LAUNCH),
     ],
 )
 def test_a_function_may_do_exactly_this(

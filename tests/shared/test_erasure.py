@@ -32,8 +32,9 @@ from shared.log import Log, closing
 from shared.quotas import Quotas
 from shared.records import DAY_S, ERASED_EPOCH, FinishReason, Item, Kind, Status, StreamKey
 from shared.schema import STREAMS, TENANTS
-from shared.starting import cancel, grant
+from shared.steering import cancel, grant, pause, resume
 from shared.table import Found, Query
+from shared.takeover import Takeovers
 from tests.model_store import ModelStore
 from tests.shared.faults import FAULTS, Fate, Killed, Way, once
 from tests.simulation.clock import virtual
@@ -57,6 +58,7 @@ class Process:
         self.audit = Audit(self.store, now=stage.now)
         quotas = Quotas(self.store, now=stage.now)
         self.lifecycle = Lifecycle(self.store, self.log, quotas, self.audit)
+        self.takeovers = Takeovers(self.lifecycle, stage.takeovers.launch)
         self.erasures = Erasures(self.lifecycle, self.audit)
 
     async def begin(self, stage: Stage) -> Erasure:
@@ -114,13 +116,14 @@ def held(stage: Stage, key: StreamKey | None = None) -> dict[int, Item]:
 async def nobody_reads(stage: Stage, key: StreamKey | None = None) -> None:
     """No way of reading finds a stream, wherever it begins."""
     key = key or stage.key
-    log, lifecycle = stage.log, stage.lifecycle
+    log, takeovers = stage.log, stage.takeovers
     reads: list[Callable[[], Awaitable[object]]] = [
         *(partial(look, key) for look in (log.tail, log.summary, log.all_records)),
-        *(partial(steer, lifecycle, key, stage.caller) for steer in (cancel, grant)),
+        partial(cancel, stage.lifecycle, key, stage.caller),
+        *(partial(steer, takeovers, key, stage.caller) for steer in (grant, resume)),
     ]
     for after in range(-1, max(held(stage, key))):
-        follower = Follower(lifecycle, Live(), key, after)
+        follower = Follower(takeovers, Live(), key, after)
         reads += [
             *(partial(log.read, key, after, limit=limit) for limit in (1, 3, 1000)),
             partial(anext, follower.batches()),
@@ -382,7 +385,7 @@ async def test_who_follows_beside_the_producer_is_shown_no_shell() -> None:
     shown: list[str] = []
 
     async def follow() -> None:
-        async for records in Follower(stage.lifecycle, stage.live, stage.key).batches():
+        async for records in Follower(stage.takeovers, stage.live, stage.key).batches():
             shown.extend(record.kind for record in records)
 
     following = asyncio.create_task(follow())
@@ -423,7 +426,7 @@ async def test_a_producer_that_would_pause_finds_nothing_and_stops() -> None:
     assert stage.store.items == before
 
 
-@pytest.mark.parametrize("control", [cancel, grant])
+@pytest.mark.parametrize("control", [cancel, pause, grant, resume])
 @pytest.mark.parametrize("calls", range(5))
 @virtual
 async def test_a_control_that_slept_through_it_changes_nothing(
@@ -440,7 +443,8 @@ async def test_a_control_that_slept_through_it_changes_nothing(
     asleep.store.after = fall_asleep
     if not calls:
         asleep.store.open.clear()
-    steering = asyncio.create_task(control(asleep.lifecycle, stage.key, stage.caller))
+    steered = asleep.lifecycle if control in (cancel, pause) else asleep.takeovers
+    steering = asyncio.create_task(control(steered, stage.key, stage.caller))
     await asyncio.sleep(1)
     process = Process(stage)
     await process.run(await process.begin(stage))
@@ -458,7 +462,7 @@ async def test_a_control_that_slept_through_it_changes_nothing(
 async def test_a_follower_in_another_process_finds_nothing_more() -> None:
     stage = await begun(5)
     process = Process(stage)
-    batches = Follower(process.lifecycle, Live(), stage.key).batches()
+    batches = Follower(process.takeovers, Live(), stage.key).batches()
     seen = await anext(batches)
     assert SECRET in seen[-1].text
     await stage.write(*[SECRET] * 1500)  # more than a page

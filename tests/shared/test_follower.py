@@ -16,7 +16,7 @@ from shared.follower import (
     Follower,
     Pace,
 )
-from shared.log import closing
+from shared.log import DEAD_AFTER_S, VACANT_S, closing
 from shared.records import FinishReason, Kind, Record, Status, StreamKey
 from shared.schema import STREAMS
 from tests.simulation.clock import virtual
@@ -26,7 +26,7 @@ CLOSING = closing(Status.COMPLETED, FinishReason.STOP)
 
 
 def follower(stage: Stage, after: int = -1, *, attached: bool = False) -> Follower:
-    return Follower(stage.lifecycle, stage.live, stage.key, after, attached=attached)
+    return Follower(stage.takeovers, stage.live, stage.key, after, attached=attached)
 
 
 async def follow(stage: Stage, after: int = -1) -> list[Record]:
@@ -80,7 +80,7 @@ async def test_a_follower_gets_everything_once_and_then_the_end() -> None:
 async def _follow_elsewhere(stage: Stage) -> list[Record]:
     """The same from another process, which has the log alone."""
     other = Stage()
-    other.lifecycle, other.key = stage.lifecycle, stage.key
+    other.takeovers, other.key = stage.takeovers, stage.key
     return await follow(other)
 
 
@@ -118,14 +118,30 @@ async def test_a_follower_says_at_least_about_once_a_second_that_nothing_is_new(
 
 
 @virtual
-async def test_a_stream_whose_producer_died_is_closed_by_who_notices() -> None:
+async def test_a_stream_whose_producer_died_is_taken_over_by_who_notices() -> None:
     stage = await Stage().begin()
     await stage.write("a")
-    first, second = await asyncio.gather(follow(stage), _follow_elsewhere(stage))
+    following = asyncio.gather(follow(stage), _follow_elsewhere(stage))
+    await asyncio.sleep(17)
+    assert await stage.told() == ["opened", "a", "vacant lost"]
+    assert stage.launched == [stage.key]
+    await stage.succeed(ScriptedModel("b", DONE))
+    first, second = await following
     assert first == second
-    assert await stage.told() == ["opened", "a", "failed producer-lost"]
-    assert 15 < asyncio.get_running_loop().time() < 17
-    assert first[-1].epoch == 2
+    assert [record.kind for record in first[2:]] == ["vacant", "epoch", "text", "closed"]
+
+
+@virtual
+async def test_a_stream_that_nobody_takes_over_ends_all_the_same() -> None:
+    stage = await Stage().begin()
+    await stage.write("a")
+    await follow(stage)
+    assert await stage.told() == [
+        *("opened", "a", "vacant lost", "vacant lost", "vacant lost", "failed producer-lost")
+    ]
+    assert stage.launched == [stage.key] * 3
+    end_s = DEAD_AFTER_S + 3 * VACANT_S
+    assert end_s < asyncio.get_running_loop().time() < end_s + 5
 
 
 @virtual
@@ -270,7 +286,7 @@ async def test_an_offset_or_a_stream_that_is_not_there_is_told_at_once() -> None
     stage = await Stage().begin()
     with pytest.raises(InvalidRequest):
         await follower(stage, 1).page(limit=1, wait_s=20)
-    nothing = Follower(stage.lifecycle, stage.live, StreamKey("other", stage.key.stream))
+    nothing = Follower(stage.takeovers, stage.live, StreamKey("other", stage.key.stream))
     with pytest.raises(NotFound):
         await nothing.page(limit=1, wait_s=20)
     assert asyncio.get_running_loop().time() == 0

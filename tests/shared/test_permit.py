@@ -129,9 +129,23 @@ async def test_what_expires_while_it_is_looked_up_has_expired() -> None:
 @virtual
 async def test_what_expires_while_the_store_is_away_has_expired() -> None:
     stage = Stage()
-    given = permit(stage, stage.caller_by("short", valid_until=EPOCH_S + 1))
+    given = permit(stage, stage.caller_by("short", valid_until=EPOCH_S + 21))
+    for wait_s in (0, 19):
+        await asyncio.sleep(wait_s)
+        assert await given.ended() is None
+    await asyncio.sleep(1.5)
     stage.store.read_s, stage.store.unreadable = 1.0, True
     assert await given.ended() == "expired"
+
+
+# Found by the simulation: it wrote by a key that had been revoked long before.
+@virtual
+async def test_who_has_never_been_told_may_not_go_on_while_the_store_is_away() -> None:
+    stage = Stage()
+    given = permit(stage, stage.caller)
+    stage.store.unreadable = True
+    with pytest.raises(Unavailable):
+        await given.ended()
 
 
 @virtual

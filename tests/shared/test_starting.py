@@ -1,7 +1,6 @@
-"""Starting and cancelling: once, whatever is asked twice, lost or late."""
+"""Starting: once, whatever is asked twice, lost or late."""
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -16,7 +15,6 @@ from shared.errors import (
     LimitExceeded,
     NotFound,
     PolicyViolated,
-    ProducerLost,
     ProviderFailed,
     TooLarge,
     Unavailable,
@@ -24,22 +22,18 @@ from shared.errors import (
 from shared.idempotency import Idempotency
 from shared.identity import SCOPES, Identity
 from shared.identity.keys import DEFAULT_SCOPES
-from shared.lifecycle import CONTROL_TRIES_MAX, LOST_TRIES_MAX
-from shared.log import Log
+from shared.lifecycle import LOST_TRIES_MAX
 from shared.models import Message, Models
 from shared.pacing import Pacing
-from shared.records import DAY_S, Kind, Record, StreamKey
+from shared.records import DAY_S, Kind
 from shared.starting import (
     OPENED_BYTES_MAX,
     Replayed,
     Start,
     Started,
     Starting,
-    cancel,
-    check_replay,
-    grant,
 )
-from shared.table import Conflict, Write
+from shared.steering import check_replay
 from tests.simulation.clock import virtual
 from tests.simulation.scripted import DONE, EPOCH_S, START, ScriptedModel, Stage
 
@@ -197,9 +191,9 @@ async def test_a_key_is_kept_nowhere_in_the_clear() -> None:
 async def test_a_repeated_request_is_told_that_the_first_still_runs() -> None:
     stage = await Stage().begin()
     with pytest.raises(IdempotencyInFlight) as raised:
-        await check_replay(stage.lifecycle, stage.key, may_run=False)
+        await check_replay(stage.takeovers, stage.key, may_run=False)
     assert raised.value.headers["Location"] == f"/v1/streams/{stage.key.stream}/events"
-    await check_replay(stage.lifecycle, stage.key, may_run=True)
+    await check_replay(stage.takeovers, stage.key, may_run=True)
 
 
 @virtual
@@ -209,21 +203,22 @@ async def test_a_repeated_request_gets_an_answer_or_what_the_first_was_told() ->
     await answered.produce("a", DONE)
     await failed.produce(error)
     await broke.produce("a", 1, error)
-    await check_replay(answered.lifecycle, answered.key, may_run=False)
-    await check_replay(broke.lifecycle, broke.key, may_run=False)
+    await check_replay(answered.takeovers, answered.key, may_run=False)
+    await check_replay(broke.takeovers, broke.key, may_run=False)
     with pytest.raises(ProviderFailed) as raised:
-        await check_replay(failed.lifecycle, failed.key, may_run=False)
+        await check_replay(failed.takeovers, failed.key, may_run=False)
     # With this key it will be the same again.
     assert raised.value.brief() == {**error.brief(), "retryable": False}
 
 
 @virtual
-async def test_a_repeated_request_closes_a_stream_whose_producer_died() -> None:
+async def test_a_repeated_request_has_somebody_go_on_with_a_stream_whose_producer_died() -> None:
     stage = await Stage().begin()
     await asyncio.sleep(16)
-    with pytest.raises(ProducerLost):
-        await check_replay(stage.lifecycle, stage.key, may_run=False)
-    assert await stage.told() == ["opened", "failed producer-lost"]
+    with pytest.raises(IdempotencyInFlight):
+        await check_replay(stage.takeovers, stage.key, may_run=False)
+    assert await stage.told() == ["opened", "vacant lost"]
+    assert stage.launched == [stage.key]
 
 
 @virtual
@@ -280,96 +275,6 @@ async def test_a_parent_that_is_not_there_or_anothers_starts_nothing() -> None:
         await begin(stage, replace(START, parent="0" * 32))
     assert await stage.told() == ["opened"]
     assert stage.streams() == 1
-
-
-@virtual
-async def test_a_cancel_is_written_once_however_often_it_is_asked() -> None:
-    stage = await Stage().begin()
-    first = await cancel(stage.lifecycle, stage.key, stage.caller)
-    again = await cancel(stage.lifecycle, stage.key, stage.caller)
-    assert (first.kind, first) == (Kind.CANCEL, again)
-    assert await stage.told() == ["opened", "cancel"]
-
-
-@virtual
-async def test_a_cancel_after_the_end_changes_nothing() -> None:
-    stage = await Stage().begin()
-    await stage.produce("a", DONE)
-    told = await stage.told()
-    assert (await cancel(stage.lifecycle, stage.key, stage.caller)).closes
-    assert await stage.told() == told
-
-
-@virtual
-async def test_a_cancel_that_races_with_the_end_is_told_how_it_ended() -> None:
-    for delay_s in (0.0, 0.1, 0.2, 0.3):
-        stage = await Stage().begin()
-        stage.store.write_s = 0.1
-        production = stage.start(ScriptedModel("a", DONE))
-        await asyncio.sleep(delay_s)
-        record = await cancel(stage.lifecycle, stage.key, stage.caller)
-        await production
-        status = (await stage.log.summary(stage.key)).status
-        assert status == ("completed" if record.closes else "cancelled")
-
-
-@virtual
-async def test_a_cancel_closes_a_stream_whose_producer_is_dead() -> None:
-    stage = await Stage().begin()
-    await stage.write("a")
-    await asyncio.sleep(16)
-    assert (await cancel(stage.lifecycle, stage.key, stage.caller)).closes
-    assert await stage.told() == ["opened", "a", "cancel", "cancelled"]
-
-
-@virtual
-async def test_a_cancel_that_was_not_obeyed_is_carried_out_by_the_next() -> None:
-    stage = await Stage().begin()
-    await cancel(stage.lifecycle, stage.key, stage.caller)
-    await asyncio.sleep(16)
-    assert (await cancel(stage.lifecycle, stage.key, stage.caller)).closes
-    assert (await stage.log.summary(stage.key)).status == "cancelled"
-
-
-@virtual
-async def test_a_cancel_gives_up_on_a_stream_that_takes_every_slot(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    stage = await Stage().begin()
-    append, tries = Log.append_with, 0
-
-    async def append_too_late(
-        self: Log, key: StreamKey, wish: Record, also: Sequence[Write]
-    ) -> Conflict | None:
-        nonlocal tries
-        tries += 1
-        await stage.append(stage.record(wish.seq, Kind.TEXT, text="x"))
-        return await append(self, key, wish, also)
-
-    monkeypatch.setattr(Log, "append_with", append_too_late)
-    with pytest.raises(Unavailable):
-        await cancel(stage.lifecycle, stage.key, stage.caller)
-    assert tries == CONTROL_TRIES_MAX
-    assert (await stage.told())[-1] == "x"
-
-
-@virtual
-async def test_a_stream_of_another_tenant_cannot_be_cancelled() -> None:
-    stage = await Stage().begin()
-    with pytest.raises(NotFound):
-        await cancel(stage.lifecycle, StreamKey("other", stage.key.stream), stranger(stage))
-    assert await stage.told() == ["opened"]
-
-
-@virtual
-async def test_a_launch_that_failed_is_what_its_repetition_is_told() -> None:
-    stage = await Stage().begin()
-    await stage.lifecycle.close_abandoned(
-        stage.key, stage.opened, Unavailable("No producer could be started.")
-    )
-    with pytest.raises(Unavailable) as raised:
-        await check_replay(stage.lifecycle, stage.key, may_run=True)
-    assert raised.value.detail == "No producer could be started."
 
 
 # What a tenant allows
@@ -605,37 +510,3 @@ async def test_what_a_parent_was_asked_is_redacted_by_the_rules_of_now() -> None
     child = await begin(stage, more, caller=caller)
     assert isinstance(child, Started)
     assert [m.content for m in asked(child).messages] == ["Count.", "Ask [email]", "More."]
-
-
-# Grants
-
-
-@virtual
-async def test_a_grant_says_by_whose_credential_a_stream_goes_on() -> None:
-    stage = await Stage().begin()
-    ann = stage.caller_by("ann", user="ann", valid_until=EPOCH_S + 60)
-    record = await grant(stage.lifecycle, stage.key, ann)
-    assert record == await stage.log.tail(stage.key)
-    assert record.body == {"user": "ann", "credential": "key:ann", "expires_at": EPOCH_S + 60}
-    entry = (await stage.entries())[-1]
-    assert (entry.event, entry.actor.credential) == ("granted", "key:ann")
-
-
-@virtual
-async def test_a_grant_after_a_cancel_or_the_end_changes_nothing() -> None:
-    stage = await Stage().begin()
-    cancelled = await cancel(stage.lifecycle, stage.key, stage.caller)
-    assert await grant(stage.lifecycle, stage.key, stage.caller) == cancelled
-    await stage.producer(ScriptedModel()).run(await stage.records())
-    assert (await grant(stage.lifecycle, stage.key, stage.caller)).closes
-    assert await stage.audited() == ["started ok", "cancelled ok", "closed cancelled"]
-
-
-@virtual
-async def test_a_cancel_is_told_with_who_asked_for_it() -> None:
-    stage = await Stage().begin()
-    ann = stage.caller_by("ann", user="ann", address="203.0.113.7")
-    await cancel(stage.lifecycle, stage.key, ann)
-    entry = (await stage.entries())[-1]
-    assert (entry.event, entry.details) == ("cancelled", {"seq": 1})
-    assert (entry.actor.user, entry.actor.address) == ("ann", "203.0.113.0/24")

@@ -8,6 +8,8 @@ from typing import Any
 
 from shared.audit import Chain, Event
 from shared.audit.verify import verify
+from shared.models import CHARS_A_TOKEN, CHARS_A_TOKEN_MAX, Continuation, Usage
+from shared.past import LOST, Past
 from shared.permit import STALE_S
 from shared.records import PRODUCED, FinishReason, Item, Kind
 from shared.schema import AUDIT, STREAMS, TENANTS
@@ -157,11 +159,12 @@ def one_writer_an_epoch(_: Run, told: Told) -> Iterator[str]:
 
 @_of_each
 def text_in_order(run: Run, told: Told) -> Iterator[str]:
-    """Each producer's text is what its model said: from the start, nothing lost, nothing twice."""
+    """Each answer is what its model said: from the start, nothing lost, nothing twice."""
     scripts = {script.name: script for script in run.scripts}
-    for by, text in _texts(told).items():
-        if text and not _begins(scripts[text[0]].text, text, redacted=_redacts(run)):
-            yield f"{by} wrote {text!r}"
+    for text in _answers(told):
+        script = scripts.get(text[:1])
+        if text and not (script and _begins(script.text, text, redacted=_redacts(run))):
+            yield f"the log holds {text!r}"
 
 
 @_of_each
@@ -170,11 +173,11 @@ def complete(run: Run, told: Told) -> Iterator[str]:
     closed = told.closed
     if closed is None or closed.body["status"] != "completed":
         return
-    text = _texts(told).get(closed.by, "")
+    text = _answers(told)[-1]
     said = [script for script in run.scripts if _all(script, redacted=_redacts(run)) == text]
     match closed.body["finish_reason"]:
         case FinishReason.STOP | FinishReason.LENGTH | FinishReason.QUOTA if any(
-            script.told and not script.fails and closed.body["usage"] == _usage(script)
+            script.told and not script.fails and _used_last(told) == script.finish.usage
             for script in said
         ):
             return
@@ -203,9 +206,9 @@ def redacted(run: Run) -> Iterator[str]:
     if not _redacts(run):
         return
     for told in run.streams:
-        for by, text in _texts(told).items():
+        for text in _answers(told):
             if any(secret in text for secret in (*SECRETS.values(), FORBIDDEN)):
-                yield f"{by} wrote {text!r}"
+                yield f"the log holds {text!r}"
     if run.world.setting.policy.redaction.prompts:
         for item in run.items(STREAMS):
             if any(secret in repr(item) for secret in SECRETS.values()):
@@ -217,15 +220,57 @@ def redacted(run: Run) -> Iterator[str]:
 
 @_of_each
 def paused_is_silent(_: Run, told: Told) -> Iterator[str]:
-    """Who has paused a stream writes no text before a grant, unless its tenant may go on again."""
-    paused: set[str] = set()
+    """Behind a pause there is no text before a grant, unless its tenant may go on again.
+
+    A pause of an epoch that is over is a late write, and pauses nothing.
+    """
+    paused, epoch = False, 0
     for record in told.records:
-        if record.kind == Kind.PAUSE and record.body["reason"] != "suspended":
-            paused.add(record.by)
-        elif record.kind == Kind.GRANT:
-            paused.clear()
-        elif record.kind == Kind.TEXT and record.by in paused:
-            yield f"{record.seq} is text of a producer that had paused"
+        if record.kind == Kind.PAUSE and record.epoch >= epoch:
+            paused = record.parked or record.body["reason"] != "suspended"
+        elif record.kind in (Kind.GRANT, Kind.EPOCH):
+            paused = False
+        elif record.kind == Kind.TEXT and paused:
+            yield f"{record.seq} is text behind a pause"
+        epoch = max(epoch, record.epoch)
+
+
+# Takeover
+
+
+@_of_each
+def vacant_is_silent(_: Run, told: Told) -> Iterator[str]:
+    """Behind a vacancy nothing is produced but by a producer of the next epoch."""
+    vacant = False
+    for record in told.records:
+        if record.kind == Kind.EPOCH or record.closes:
+            vacant = False
+        elif vacant and record.kind in PRODUCED:
+            yield f"{record.seq} was produced behind a vacancy"
+        vacant = vacant or record.kind == Kind.VACANT
+
+
+@_of_each
+def taken_over_within_bounds(_: Run, told: Told) -> Iterator[str]:
+    """No stream is taken over more often than its tenant wants."""
+    lost = [r.seq for r in told.records if r.kind == Kind.VACANT and r.body["reason"] == LOST]
+    if len(lost) > told.records[0].body["takeovers"]:
+        yield f"it was taken over at {lost}"
+
+
+@_of_each
+def launched_once(run: Run, told: Told) -> Iterator[str]:
+    """Of all who notice that a stream is vacant one has it produced."""
+    vacancies = sum(r.vacant and r.kind != Kind.OPENED for r in told.records)
+    if run.world.launches[told.key] > vacancies:
+        yield f"{run.world.launches[told.key]} were launched for {vacancies} vacancies"
+
+
+@_of_each
+def not_looked_for_any_more(_: Run, told: Told) -> Iterator[str]:
+    """A stream that is over costs a sweep nothing."""
+    if "open" in told.summary:
+        yield "its summary is still among those that are open"
 
 
 @_of_each
@@ -318,7 +363,10 @@ def audited(run: Run, told: Told) -> Iterator[str]:
         yield str(fault)
     happened = [(Event.STARTED, 0)]
     happened += [(_EVENTS[r.kind], r.seq) for r in told.records if r.kind in _EVENTS]
-    entries = [(entry.event, entry.details.get("seq", 0)) for entry in told.entries]
+    entries = [
+        (_ALIKE.get(entry.event, entry.event), entry.details.get("seq", 0))
+        for entry in told.entries
+    ]
     if entries != happened:
         yield f"the audit tells {entries}, the log {happened}"
 
@@ -331,10 +379,13 @@ def audited_alone(run: Run) -> Iterator[str]:
         yield f"there are entries of {pk}"
 
 
+#: A resume and a grant are the same record.
+_ALIKE: Mapping[str, str] = {Event.RESUMED: Event.GRANTED}
 _EVENTS: Mapping[str, Event] = {
     Kind.CANCEL: Event.CANCELLED,
     Kind.PAUSE: Event.PAUSED,
     Kind.GRANT: Event.GRANTED,
+    Kind.VACANT: Event.TAKEN_OVER,
     Kind.CLOSED: Event.CLOSED,
 }
 
@@ -343,12 +394,26 @@ def _redacts(run: Run) -> bool:
     return bool(run.world.setting.policy.redaction.words)
 
 
-def _texts(told: Told) -> dict[str, str]:
-    """What each writer has written."""
-    texts: dict[str, str] = {}
+def _answers(told: Told) -> list[str]:
+    """What each model has said: over several epochs where one was replayed."""
+    answers = [""]
     for record in told.records:
-        texts[record.by] = texts.get(record.by, "") + record.text
-    return texts
+        if record.kind == Kind.EPOCH and record.body.get("continuation") != Continuation.REPLAY:
+            answers.append("")
+        answers[-1] += record.text
+    return answers
+
+
+def _used_last(told: Told) -> Usage:
+    """What the last producer says that it has used itself."""
+    began = max((r.seq for r in told.records if r.kind == Kind.EPOCH), default=0)
+    before = Past.of(told.records[:began]).usage if began else Usage(0, 0)
+    usage = Usage(**told.records[-1].body["usage"])
+    return Usage(
+        usage.input_tokens - before.input_tokens,
+        usage.output_tokens - before.output_tokens,
+        usage.estimated and not before.estimated,
+    )
 
 
 def _all(script: Script, *, redacted: bool) -> str:
@@ -383,18 +448,15 @@ def _at_its_bound(told: Told, text: str, run: Run) -> bool:
     closed, allowance = told.records[-1], told.records[0].body["allowance"]
     if allowance is None or not closed.body["usage"]["estimated"]:
         return False
-    chars = closed.body["usage"]["output_tokens"] * 4
+    # Who does not replay goes on from what was said before.
+    before = len("".join(_answers(told)[:-1]))
+    bounds = [max(chars * allowance - before, 0) for chars in (CHARS_A_TOKEN, CHARS_A_TOKEN_MAX)]
+    said = _used_last(told).output_tokens
     scripts = [script for script in run.scripts if text and text.startswith(script.name)]
-    return all(
-        _begins(script.text, text, redacted=_redacts(run)) and len(script.text) > chars - 4
+    return any(said == -(-bound // CHARS_A_TOKEN) for bound in bounds) and all(
+        _begins(script.text, text, redacted=_redacts(run)) and len(script.text) >= min(bounds)
         for script in scripts
-    ) and chars in (4 * allowance, 12 * allowance)
-
-
-def _usage(script: Script) -> dict[str, object]:
-    usage = script.finish.usage
-    assert usage
-    return {"input_tokens": 1, "output_tokens": usage.output_tokens, "estimated": False}
+    )
 
 
 def _held(told: Told) -> dict[str, Any]:

@@ -4,23 +4,27 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from shared import follower, lifecycle, live, log, producer, starting
+from shared import follower, lifecycle, live, log, producer, starting, takeover
 from shared.audit import Entry
 from shared.audit.linking import writes
-from shared.errors import SluiceError, Unavailable
+from shared.errors import Unavailable
+from shared.held import Held
 from shared.idempotency import Idempotency
 from shared.identity import Identity, keys
 from shared.log import SUMMARY_SEQ, Log, Page
+from shared.past import Past
 from shared.permit import Permit
 from shared.quotas.counters import Book
-from shared.records import Item, Kind, Record, StreamKey
+from shared.records import PRODUCED, Item, Kind, Record, StreamKey
 from shared.redaction import Redactor
 from shared.schema import STREAMS, TENANTS
 from shared.table import Conflict, Put, Query, Update, Write
+from shared.takeover import Takeovers
 from tests.simulation.store import Database
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -105,7 +109,7 @@ def ignores_its_successor(patch: pytest.MonkeyPatch) -> None:
     def accept_all(self: producer.Producer, record: Record) -> None:
         try:
             accept(self, record)
-        except producer._Fenced:
+        except producer._Over:
             if record.closes:
                 raise
 
@@ -120,7 +124,7 @@ def writes_behind_the_end(patch: pytest.MonkeyPatch) -> None:
     def accept_the_end(self: producer.Producer, record: Record) -> None:
         try:
             accept(self, record)
-        except producer._Fenced:
+        except producer._Over:
             if not record.closes:
                 raise
 
@@ -128,9 +132,95 @@ def writes_behind_the_end(patch: pytest.MonkeyPatch) -> None:
 
 
 @_found_by("ends_once")
-def never_closes_a_dead_stream(patch: pytest.MonkeyPatch) -> None:
-    """Followers that wait for a dead producer."""
-    patch.setattr(follower.Follower, "_producer_died", lambda self, channel: False)
+def takes_nobody_for_dead(patch: pytest.MonkeyPatch) -> None:
+    """Readers and sweeps that wait for a producer that has died."""
+    patch.setattr(Log, "is_dead", lambda self, newest: False)
+
+
+@_found_by("ends_once")
+def leaves_what_is_paused(patch: pytest.MonkeyPatch) -> None:
+    """A sweep that never closes what nobody lets go on."""
+    tend = Takeovers.tend
+
+    async def tend_in_time(self: Takeovers, key: StreamKey, pause_s: float) -> str | None:
+        return await tend(self, key, 1e9)
+
+    patch.setattr(Takeovers, "tend", tend_in_time)
+
+
+@_found_by("vacant_is_silent")
+def goes_on_in_a_vacancy(patch: pytest.MonkeyPatch) -> None:
+    """A producer that was given up, and does not mind."""
+    patch.setattr(producer, "FENCING", PRODUCED)
+
+
+@_found_by("taken_over_within_bounds")
+def takes_over_for_ever(patch: pytest.MonkeyPatch) -> None:
+    """A stream that no producer survives, and that is never closed for it."""
+    of = Past.of
+
+    def forgetful(records: Sequence[Record]) -> Past:
+        return replace(of(records), takeovers=-1)
+
+    patch.setattr(takeover, "Past", SimpleNamespace(of=forgetful))
+
+
+@_found_by("launched_once")
+def launches_without_the_slot(patch: pytest.MonkeyPatch) -> None:
+    """Everybody who notices that a producer is dead has another one start."""
+    rescue = Takeovers.rescue
+
+    async def rescue_anyway(self: Takeovers, key: StreamKey, newest: Record) -> Record:
+        holder = await rescue(self, key, newest)
+        if holder.kind == Kind.VACANT:
+            await self.launch(key)
+        return holder
+
+    patch.setattr(Takeovers, "rescue", rescue_anyway)
+
+
+@_found_by("not_looked_for_any_more")
+def stays_among_the_open(patch: pytest.MonkeyPatch) -> None:
+    """A stream that is closed and stays in the index of those that are not."""
+    transact = Log._transact
+
+    async def keep(self: Log, writes: Sequence[Write]) -> Conflict | None:
+        kept = [replace(w, remove=()) if isinstance(w, Update) else w for w in writes]
+        return await transact(self, kept)
+
+    patch.setattr(Log, "_transact", keep)
+
+
+@_found_by("text_in_order")
+def says_it_again(patch: pytest.MonkeyPatch) -> None:
+    """A replay of which what is there already is not skipped."""
+    patch.setattr(Held, "go_on", lambda self, said, how: None)
+
+
+# Found by the simulation: what a dying producer's last write brought was said again.
+@_found_by("text_in_order")
+def overlooks_a_late_write(patch: pytest.MonkeyPatch) -> None:
+    """A producer that goes on from what it had read, whatever has come since."""
+    begin = producer.Producer._begin
+
+    async def begin_blindly(self: producer.Producer, known: Sequence[Record]) -> None:
+        ask = self._ask
+        await begin(self, known)
+        self._ask = ask
+
+    patch.setattr(producer.Producer, "_begin", begin_blindly)
+
+
+@_found_by("paused_is_silent")
+def does_not_stop_at_a_pause(patch: pytest.MonkeyPatch) -> None:
+    """A producer that takes somebody's pause for any other record."""
+    accept = producer.Producer._accept
+
+    def accept_all(self: producer.Producer, record: Record) -> None:
+        ours = record.by == self._by
+        accept(self, record if ours or not record.parked else replace(record, kind="news"))
+
+    patch.setattr(producer.Producer, "_accept", accept_all)
 
 
 @_found_by("summarized_once")
@@ -386,7 +476,7 @@ def goes_on_without_a_grant(patch: pytest.MonkeyPatch) -> None:
     async def go_on(self: producer.Producer, reason: str) -> None:
         pass
 
-    patch.setattr(producer.Producer, "_wait_for_grant", go_on)
+    patch.setattr(producer.Producer, "_paused", go_on)
 
 
 @_found_by("redacted")
@@ -411,13 +501,12 @@ def keeps_the_last_words_back(patch: pytest.MonkeyPatch) -> None:
 # Found by the simulation: the answer was closed as completed.
 @_found_by("complete")
 def ends_well_without_its_text(patch: pytest.MonkeyPatch) -> None:
-    """An answer that was withheld is told to be complete."""
+    """An answer that nobody has granted in time is told to be complete."""
 
-    def drop(self: producer.Producer, error: SluiceError) -> None:
-        self._halt(producer._End.FAILED, error)
+    async def drop(self: producer.Producer, reason: str) -> None:
         self._held.discard()
 
-    patch.setattr(producer.Producer, "_withhold", drop)
+    patch.setattr(producer.Producer, "_paused", drop)
 
 
 def first_found(mutant: Mutant, seeds: Sequence[int], find: Callable[[int], list[str]]) -> int:

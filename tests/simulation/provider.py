@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 
 from shared.errors import ProviderFailed
-from shared.models import Ask, Finish, Usage
+from shared.models import Ask, Continuation, Finish, Usage
 from tests.simulation.history import History
 
 #: What is masked where a tenant has redaction, by what stands in its place.
@@ -72,12 +72,16 @@ class ScriptedProvider:
         self.scripts: list[Script] = []
         self._history = history
         self._rng = rng
+        self._continuation = rng("continuation").choice(list(Continuation))
 
     def validate(self, model: str) -> None:
         pass
 
+    def continuation(self, model: str) -> Continuation:
+        return self._continuation
+
     async def stream(self, ask: Ask) -> AsyncGenerator[str | Finish, None]:
-        script = self._write_script(ask)
+        script = self._script(ask)
         for index, delta in enumerate(script.deltas):
             if index == script.silence_after:
                 await asyncio.sleep(script.silence_s)
@@ -88,6 +92,12 @@ class ScriptedProvider:
         if script.fails:
             raise ProviderFailed("The script says so.", code="upstream", retryable=True)
         yield script.finish
+
+    def _script(self, ask: Ask) -> Script:
+        """A new one; but whoever replays an answer says the same again."""
+        if ask.said and self._continuation is Continuation.REPLAY:
+            return next(script for script in self.scripts if script.name == ask.said[0])
+        return self._write_script(ask)
 
     def _write_script(self, ask: Ask) -> Script:
         name = string.ascii_letters[len(self.scripts)]

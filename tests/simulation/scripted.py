@@ -18,16 +18,18 @@ from shared.identity.keys import Key, Keys
 from shared.lifecycle import Lifecycle, Opening
 from shared.live import Live
 from shared.log import Log
-from shared.models import Ask, Finish, Message, Usage
+from shared.models import Ask, Continuation, Finish, Message, Usage
 from shared.models.fallback import Candidate, Fallback
 from shared.pacing import Pacing
+from shared.past import Past
 from shared.producer import Producer, Work
 from shared.quotas import Quotas, Wanted
-from shared.records import Item, Kind, Record
+from shared.records import Item, Kind, Record, StreamKey
 from shared.redaction import Redactor
 from shared.schema import STREAMS, TENANTS, Table
 from shared.starting import Start
 from shared.table import Conflict, Found, Query, Write
+from shared.takeover import Takeovers
 from shared.tenants import Policy, Tenant, Tenants
 from tests.model_store import ModelStore
 
@@ -102,8 +104,13 @@ class ScriptedStore(ModelStore):
 class ScriptedModel:
     """A provider that yields, waits (numbers, in seconds) and raises what it is told to."""
 
-    def __init__(self, *steps: str | float | Finish | Exception) -> None:
+    def __init__(
+        self, *steps: str | float | Finish | Exception, goes_on: Continuation = Continuation.PROMPT
+    ) -> None:
         self._steps = steps
+        self._goes_on = goes_on
+        #: What it was asked last.
+        self.asked: Ask | None = None
         #: How many deltas were taken from it; and whether it was closed.
         self.taken = 0
         self.closed = False
@@ -111,7 +118,11 @@ class ScriptedModel:
     def validate(self, model: str) -> None:
         pass
 
+    def continuation(self, model: str) -> Continuation:
+        return self._goes_on
+
     async def stream(self, ask: Ask) -> AsyncGenerator[str | Finish, None]:
+        self.asked = ask
         try:
             for step in self._steps:
                 if isinstance(step, int | float):
@@ -140,6 +151,9 @@ class Stage:
         self.quotas = Quotas(self.store, now=self.now, dice=dice)
         self.audit = Audit(self.store, now=self.now, randomness=dice.randbytes)
         self.lifecycle = Lifecycle(self.store, self.log, self.quotas, self.audit)
+        #: The streams that were to be produced by somebody else, who never comes.
+        self.launched: list[StreamKey] = []
+        self.takeovers = Takeovers(self.lifecycle, self._launch)
         known = Tenants(self.store, clock=loop.time)
         self.authority = Authority(self.store, known, now=self.now, clock=loop.time)
         self.breakers = Breakers(self.store, now=self.now)
@@ -218,7 +232,10 @@ class Stage:
         """Close the stream, as somebody else would. Returns who has the slot."""
         seq = (await self.log.tail(self.key)).seq + 1
         closed = self.record(seq, Kind.CLOSED, epoch=2, body=body)
-        return await self.lifecycle.close(self.key, self.opened, closed)
+        return await self.lifecycle.close(self.key, Past.of((self.opened,)), closed)
+
+    async def _launch(self, key: StreamKey) -> None:
+        self.launched.append(key)
 
     def producer(
         self,
@@ -229,12 +246,17 @@ class Stage:
         pacing: Pacing = AT_ONCE,
         throttle: bool = False,
         deadline: float | None = None,
+        records: Sequence[Record] = (),
         **budget: Any,
     ) -> Producer:
-        """A producer by what the tenant wants now. `budget`: `chars_max` and `short` of `Work`."""
+        """A producer by what the tenant wants now, of a stream with these records, or a new one.
+
+        `budget`: `chars_max` and `short` of `Work`.
+        """
         tenant = self.tenant
+        past = Past.of(records or (self.opened,))
         work = Work(
-            opened=self.opened,
+            past=past,
             model=Fallback([Candidate("scripted", model, "scripted")], self.breakers),
             ask=ASK,
             redactor=Redactor(tenant.policy.redaction, secret=tenant.secret),
@@ -243,7 +265,7 @@ class Stage:
             **budget,
         )
         return Producer(
-            self.lifecycle,
+            self.takeovers,
             self.authority,
             self.live,
             self.key,
@@ -257,6 +279,14 @@ class Stage:
         """Produce the stream to its end."""
         producer = self.producer(ScriptedModel(*steps), **how)
         await producer.run((self.opened,))
+        return producer
+
+    async def succeed(self, model: ScriptedModel, **how: Any) -> Producer:
+        """Go on with the stream in the next epoch, to its end."""
+        records = await self.records()
+        how = {"epoch": records[-1].epoch + 1, "by": self.log.new_writer(), **how}
+        producer = self.producer(model, records=records, **how)
+        await producer.run(records)
         return producer
 
     def start(self, model: ScriptedModel, **how: Any) -> asyncio.Task[None]:
@@ -299,4 +329,8 @@ def _short(record: Record) -> str:
     if record.closes:
         error = record.body["error"] or {}
         return f"{record.body['status']} {error.get('type', '').rpartition(':')[2]}".strip()
+    if record.parked:
+        return f"parked {record.body['reason']}"
+    if record.kind == Kind.VACANT:
+        return f"vacant {record.body['reason']}"
     return record.text or str(record.kind)

@@ -41,7 +41,7 @@ class Setting:
             expires_s = None
         return cls(
             epoch_s=epoch_s,
-            policy=Policy() if plain else Policy.from_document(_document(dice)),
+            policy=Policy(pause_s=300) if plain else Policy.from_document(_document(dice)),
             user=dice.choice((None, "ann")),
             address=dice.choice((None, "203.0.113.7")),
             valid_until=None if expires_s is None else epoch_s + expires_s,
@@ -76,6 +76,8 @@ def _document(dice: random.Random) -> dict[str, Any]:
         },
         "address_limits": {"starts_per_minute": dice.choice((None, None, 4))},
         "shards": dice.choice((1, 1, 3)),
+        "takeovers": dice.choice((0, 1, 3, 3)),
+        "pause_s": dice.choice((60, 300)),
         "on_outage": dice.choice(("refuse", "allow")),
         "redaction": REDACTION | {"prompts": dice.random() < 0.5} if dice.random() < 0.5 else {},
     }

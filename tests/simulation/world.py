@@ -1,17 +1,19 @@
-"""One run: a stream, who produces, follows, polls and steers it, others that are started beside
-it, and what goes wrong meanwhile.
+"""One run: a stream, who produces, follows, polls, steers and sweeps it, others that are started
+beside it, and what goes wrong meanwhile.
 """
 
 import asyncio
 import itertools
 import json
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from functions.produce import produce
+from functions.sweep import sweep
 from functions.wiring import Services
 from shared.audit import Chain, Entry, Head, head_of
 from shared.audit.trail import Audit
@@ -22,14 +24,15 @@ from shared.follower import Follower
 from shared.idempotency import Idempotency
 from shared.identity.keys import Keys
 from shared.lifecycle import Lifecycle
-from shared.log import DEAD_AFTER_S, Log
+from shared.log import DEAD_AFTER_S, SUMMARY_SEQ, Log
 from shared.models import Message, Models
 from shared.pacing import Pacing
 from shared.quotas import Quotas
-from shared.records import Item, Kind, Record, StreamKey
+from shared.records import Item, Kind, Record, Status, StreamKey
 from shared.schema import AUDIT, STREAMS, TENANTS, Table
 from shared.settings import Settings
-from shared.starting import Replayed, Start, Started, cancel, grant
+from shared.starting import Replayed, Start, Started
+from shared.steering import cancel, grant, pause, resume
 from shared.table import Query, Write
 from shared.tenants import Tenants, changing
 from tests.simulation.clock import run_virtually
@@ -40,7 +43,7 @@ from tests.simulation.store import Database, Faults, FaultyStore
 
 #: When the faults are over, and how long everything may then take to come to its end.
 FAULTS_S = 45.0
-PATIENCE_S = 400.0
+PATIENCE_S = 2000.0
 #: How often a start that is refused is asked for again.
 STARTS_MAX = 12
 PROMPT = (Message("user", f"Count, for {SECRETS['[email]']}."),)
@@ -73,6 +76,7 @@ class Process:
         self.live = self.services.live
         self.log = self.services.log
         self.lifecycle = self.services.lifecycle
+        self.takeovers = self.services.takeovers
         self.tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -108,9 +112,16 @@ class Process:
         audit = Audit(store, now=now, randomness=self._dice.randbytes)
         models = Models({"script": self._world.provider})
         clock = asyncio.get_running_loop().time
-        made = Services.on(store, Settings(), models, log=log, now=now, clock=clock)
+        made = Services.on(
+            store, Settings(), models, launch=self._launch, log=log, now=now, clock=clock
+        )
         lifecycle = Lifecycle(store, log, quotas, audit)
         return replace(made, lifecycle=lifecycle, quotas=quotas, audit=audit)
+
+    async def _launch(self, key: StreamKey) -> None:
+        if self.dead:
+            raise Unavailable("This process is dead.")
+        await self._world.launch(key)
 
     def _now(self) -> float:
         return self._world.setting.epoch_s + self.skew_s + asyncio.get_running_loop().time()
@@ -136,6 +147,8 @@ class World:
         self.clocks: dict[str, float] = {}
         #: Each Idempotency-Key that was used, and the streams that its requests were told of.
         self.told: dict[str, set[StreamKey]] = {}
+        #: How often a producer was launched, by stream.
+        self.launches: Counter[StreamKey] = Counter()
         #: How long processes were frozen.
         self.frozen_s = 0.0
         self.setting = Setting.by(self.rng("setting"))
@@ -163,7 +176,8 @@ class World:
             for number in range(dice.choice((0, 0, 2, 4, 7)))
         ]
         mishaps: list[tuple[float, Callable[[], Coroutine[Any, Any, None]]]] = [
-            (0.25, lambda: self._cancel(second)),
+            (0.2, lambda: self._cancel(second)),
+            (0.25, lambda: self._pause(second)),
             (0.25, lambda: self._grant(second)),
             (0.5, lambda: self._rescue(second)),
             (0.35, lambda: self._revoke(second, MAIN)),
@@ -177,14 +191,21 @@ class World:
         ]
         work += [mishap() for likely, mishap in mishaps if dice.random() < likely]
         tasks = [asyncio.create_task(self.survive(each)) for each in work]
+        sweeping = asyncio.create_task(self._sweep())
         try:
             async with asyncio.timeout(FAULTS_S + PATIENCE_S):
                 await asyncio.gather(*tasks)
+                while self._open():  # noqa: ASYNC110 - of what the database holds nobody tells
+                    await asyncio.sleep(5)
+                # Also of those that are begun meanwhile, by whoever goes on.
                 for process in self.processes:
                     await asyncio.gather(*process.tasks, return_exceptions=True)
                 await self._drain()
         except TimeoutError:
             self.history.add("world", "is out of patience")
+        finally:
+            sweeping.cancel()
+            await asyncio.gather(sweeping, return_exceptions=True)
 
     async def survive(self, work: Coroutine[Any, Any, None]) -> None:
         """What a process makes of its errors: the store's failing is nothing new, others are."""
@@ -266,7 +287,7 @@ class World:
         """Produce a stream where it was started."""
         opened = started.opened
         producer = await process.services.producer(
-            started.key, opened, epoch=1, by=opened.by, deadline=deadline
+            started.key, (opened,), epoch=1, by=opened.by, deadline=deadline
         )
         await producer.run((opened,))
 
@@ -305,7 +326,44 @@ class World:
 
     def _ends_at(self) -> float | None:
         """When an invocation that begins now is over."""
-        return asyncio.get_running_loop().time() + self._dice.choice((12.0, 60.0, 900.0))
+        return asyncio.get_running_loop().time() + self._dice.choice((22.0, 60.0, 900.0))
+
+    async def launch(self, key: StreamKey) -> None:
+        """Have a stream produced, as Lambda does: late, more than once, or never."""
+        self.launches[key] += 1
+        dice = self.rng(f"launch {len(self.processes)} {self.launches[key]}")
+        await asyncio.sleep(dice.uniform(0.001, 0.1))
+        faulty = asyncio.get_running_loop().time() < FAULTS_S
+        if faulty and dice.random() < 0.1:
+            raise Unavailable("The launch failed.")
+        for _ in range(dice.choice((0, 1, 1, 1, 1, 2) if faulty else (1,))):
+            process = self._fresh()
+            process.run(self._invoke(process, key, dice.choice((0.1, 0.1, 1.0, 40.0))))
+        if faulty and dice.random() < 0.1:
+            raise Unavailable("The reply of the launch was lost.")
+
+    async def _invoke(self, process: Process, key: StreamKey, late_s: float) -> None:
+        await asyncio.sleep(late_s)
+        await produce(process.services, key, deadline=self._ends_at())
+
+    async def _sweep(self) -> None:
+        """What the schedule runs, each time in another process."""
+        dice = self.rng("sweep")
+        every_s = dice.choice((20.0, 60.0))
+        while True:
+            await asyncio.sleep(every_s)
+            process = self._fresh()
+            with suppress(Unavailable):
+                deadline = asyncio.get_running_loop().time() + every_s
+                await sweep(process.services, deadline=deadline)
+
+    def _open(self) -> bool:
+        """Whether there is a stream that is not closed."""
+        items = self.database.items
+        return any(
+            items[STREAMS.name, key.pk, SUMMARY_SEQ].get("status") == Status.OPEN
+            for key in self.streams()
+        )
 
     async def _succeed(self, process: Process) -> None:
         """Take the stream over, whether its producer is dead or not: the log must stand it."""
@@ -323,7 +381,7 @@ class World:
         if not records[-1].closes:
             producer = await process.services.producer(
                 key,
-                records[0],
+                records,
                 epoch=records[-1].epoch + 1,
                 by=process.log.new_writer(),
                 deadline=None,
@@ -342,7 +400,7 @@ class World:
             if process.dead:
                 process = self._fresh()
             last = client.shown[-1] if client.shown else -1
-            follower = Follower(process.lifecycle, process.live, key, last, attached=attached)
+            follower = Follower(process.takeovers, process.live, key, last, attached=attached)
             client.connections.append([])
             with suppress(Unavailable):
                 await self._receive(client, process, follower, decoder, dice)
@@ -391,7 +449,7 @@ class World:
             if process.dead:
                 process = self._fresh()
             try:
-                follower = Follower(process.lifecycle, process.live, key, after)
+                follower = Follower(process.takeovers, process.live, key, after)
                 page = await follower.page(
                     limit=dice.choice((1, 3, 200)), wait_s=dice.choice((0, 0, 2, 20))
                 )
@@ -417,6 +475,19 @@ class World:
             with suppress(Unavailable):
                 await cancel(process.lifecycle, key, await process.caller(OTHER))
 
+    async def _pause(self, process: Process) -> None:
+        """Pause the stream by hand, and let it go on or not, once or several times."""
+        dice = self.rng("pause")
+        key = await self._stream()
+        for _ in range(dice.randint(1, 3)):
+            await _a_while(dice)
+            with suppress(Unavailable):
+                await pause(process.lifecycle, key, await process.caller(OTHER))
+            await asyncio.sleep(dice.choice((0.0, 0.5, 5.0, 20.0)))
+            if dice.random() < 0.8:
+                with suppress(Unavailable):
+                    await resume(process.takeovers, key, await process.caller(OTHER))
+
     async def _grant(self, process: Process) -> None:
         """Let the stream go on by another key, in a race with its producer for every slot."""
         dice = self.rng("grant")
@@ -424,7 +495,7 @@ class World:
         for _ in range(dice.randint(1, 8)):
             await _a_while(dice)
             with suppress(Unavailable):
-                await grant(process.lifecycle, key, await process.caller(OTHER))
+                await grant(process.takeovers, key, await process.caller(OTHER))
 
     async def _rescue(self, process: Process) -> None:
         """A client that is told of a pause, and shows another key."""
@@ -432,12 +503,12 @@ class World:
         key = await self._stream()
         while not process.dead:
             with suppress(Unavailable):
-                newest = await process.lifecycle.settle(key)
+                newest = await process.takeovers.settle(key)
                 if newest.closes:
                     return
                 if newest.kind == Kind.PAUSE:
                     await asyncio.sleep(dice.choice((0.0, 3.0, 20.0, 70.0)))
-                    await grant(process.lifecycle, key, await process.caller(OTHER))
+                    await grant(process.takeovers, key, await process.caller(OTHER))
             await asyncio.sleep(3)
 
     async def _revoke(self, process: Process, key_id: str) -> None:
@@ -503,12 +574,12 @@ class World:
         process.store.frozen_until = until
 
     async def _drain(self) -> None:
-        """Read all of it when everything is over; whoever reads a dead stream closes it."""
+        """Read all of it when everything is over."""
         reader = Process(self, "drain", faults=Faults())
         for key in self.streams():
             client = self._client("drain", key)
             client.connections.append([])
-            follower = Follower(reader.lifecycle, reader.live, key)
+            follower = Follower(reader.takeovers, reader.live, key)
             async with aclosing(follower.batches()) as batches:
                 async for records in batches:
                     self._saw(client, records)

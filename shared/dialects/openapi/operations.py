@@ -153,7 +153,7 @@ _START = Operation(
     raised=(
         *(errors.InvalidRequest, errors.NotFound, errors.IdempotencyInFlight, errors.TooLarge),
         *(errors.PolicyViolated, errors.IdempotencyKeyReused, errors.LimitExceeded),
-        *(errors.ProviderFailed, errors.ProducerLost, errors.Interrupted, errors.OutOfTime),
+        *(errors.ProviderFailed, errors.ProducerLost, errors.OutOfTime, errors.Abandoned),
     ),
     parameters=(
         _parameter(
@@ -272,6 +272,12 @@ _READING = (
     ),
 )
 
+#: 202 where a cancel came before.
+_STEERED = {
+    200: _answer("How it stands now.", {"oneOf": [ref("Steered"), ref("Summary")]}),
+    202: _answer("It is being cancelled.", ref("Steered")),
+}
+
 _STEERING = (
     Operation(
         "cancelStream",
@@ -281,8 +287,24 @@ _STEERING = (
         "Cancel a stream. Its text so far is kept.",
         {
             200: _answer("It is over.", ref("Summary")),
-            202: _answer("Asked for.", ref("CancelAsked")),
+            202: _answer("Asked for.", ref("Steered")),
         },
+    ),
+    Operation(
+        "pauseStream",
+        "POST",
+        "/v1/streams/{stream}/pause",
+        STREAM,
+        "Have nothing more produced until a resume, and keep what there is.",
+        _STEERED,
+    ),
+    Operation(
+        "resumeStream",
+        "POST",
+        "/v1/streams/{stream}/resume",
+        STREAM,
+        "Let a paused stream go on by the credential of this request.",
+        _STEERED,
     ),
     Operation(
         "grantStream",
@@ -290,7 +312,7 @@ _STEERING = (
         "/v1/streams/{stream}/grant",
         STREAM,
         "Let a stream go on by the credential of this request.",
-        {200: _answer("It may go on, or is over.", {"oneOf": [ref("Granted"), ref("Summary")]})},
+        _STEERED,
     ),
     Operation(
         "eraseStream",

@@ -10,8 +10,10 @@ from typing import Any
 from shared.audit import Event
 from shared.dialects import native
 from shared.identity.tickets import PREFIX, TICKET_CHARS_MAX
+from shared.models import Continuation
 from shared.pacing import Pacing
 from shared.records import FinishReason, Kind, Status
+from shared.steering import REQUESTED
 
 Schema = dict[str, Any]
 
@@ -236,17 +238,15 @@ ANSWERS: dict[str, Schema] = {
         _PAGE | {"status": {"enum": list(CLOSED_STATUSES)}, "closed": {"const": True}} | _ENDED,
         description="There is nothing after it.",
     ),
-    "CancelAsked": closed(
-        {"id": STREAM_ID, "status": {"const": Status.OPEN}, "cancelled_at_seq": SEQ},
-        description="Its producer will hear of it with its next write.",
-    ),
-    "Granted": closed(
+    "Steered": closed(
         {
             "id": STREAM_ID,
-            "status": {"const": Status.OPEN},
-            "granted_at_seq": SEQ,
+            "status": {"enum": [Status.OPEN, Status.PAUSED]},
+            "seq": SEQ,
             "expires_at": nullable(SECONDS),
-        }
+        },
+        description="How the stream stands behind the record `seq`, which its producer will hear "
+        "of with its next write.",
     ),
     "Erasure": closed(
         {
@@ -415,9 +415,15 @@ EVENTS: dict[str, Schema] = {
     ),
     "epoch": _event(
         "epoch",
-        "Another producer goes on.",
-        closed({"epoch": {"type": "integer", "minimum": 1}}),
-        '{"epoch":2}',
+        "Another producer goes on; where there was text before, `continuation` says how.",
+        closed(
+            {
+                "epoch": {"type": "integer", "minimum": 1},
+                "continuation": {"enum": list(Continuation)},
+            },
+            optional=("continuation",),
+        ),
+        '{"epoch":2,"continuation":"prefill"}',
     ),
     "expiring": _event(
         "expiring",
@@ -427,8 +433,8 @@ EVENTS: dict[str, Schema] = {
     ),
     "paused": _event(
         "paused",
-        "The stream waits for a grant.",
-        closed({"reason": REASON}),
+        "The stream waits for a resume, or a grant.",
+        closed({"reason": {"enum": [*REASON["enum"], REQUESTED]}}),
         '{"reason":"expired"}',
     ),
     "granted": _event(

@@ -45,7 +45,7 @@ PROBLEMS = (
     errors.Unavailable(),
     errors.Busy(),
     errors.ProducerLost(),
-    errors.Interrupted(),
+    errors.Abandoned(),
     errors.OutOfTime(),
     *(
         errors.ProviderFailed("It failed.", code=code, retryable=True)

@@ -19,7 +19,7 @@ from shared.breaker import (
     State,
 )
 from shared.errors import InvalidRequest, ProviderFailed, Unavailable
-from shared.models import FALLBACKS_MAX, Ask, Finish, Models, Usage
+from shared.models import FALLBACKS_MAX, Ask, Continuation, Finish, Models, Usage
 from shared.models.demo import Demo
 from shared.models.fallback import Candidate, Fallback
 from shared.records import Item
@@ -68,6 +68,9 @@ class Scripted:
 
     def validate(self, model: str) -> None:
         pass
+
+    def continuation(self, model: str) -> Continuation:
+        return Continuation.PROMPT
 
     async def stream(self, ask: Ask) -> AsyncGenerator[str | Finish, None]:
         self.asked.append((clock(), ask))

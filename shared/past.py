@@ -1,0 +1,78 @@
+"""What the records of a stream tell of its producers so far, for whoever goes on or ends it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from shared.models import CHARS_A_TOKEN, Continuation, Usage
+from shared.records import Kind, Record
+
+#: Why a stream became vacant: its producer died, its invocation came to its end, its process was
+#: told to stop.
+LOST, DEADLINE, SHUTDOWN = "lost", "deadline", "shutdown"
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A stream from its `opened` record on.
+
+    `usage` is what producers that are gone have used, as far as their records show. `begun_by` is
+    the model that has answered so far, where it was not the one that was asked for. `credential` is
+    the body of the record that last gave one. `holds` are what the stream has taken of its quotas,
+    and `allowance` how many tokens it may have in all; None where they are not limited.
+    """
+
+    opened: Record
+    said: str
+    usage: Usage
+    begun_by: str | None
+    credential: Mapping[str, Any]
+    holds: tuple[Mapping[str, Any], ...]
+    allowance: int | None
+    cancelled: bool
+    takeovers: int
+    handovers: int
+
+    @classmethod
+    def of(cls, records: Sequence[Record]) -> Self:
+        """The past that all records of a stream so far tell."""
+        opened = records[0]
+        grants = [opened, *(record for record in records if record.kind == Kind.GRANT)]
+        reasons = [record.body["reason"] for record in records if record.kind == Kind.VACANT]
+        allowances = [each.body["allowance"] for each in grants if "allowance" in each.body]
+        return cls(
+            opened=opened,
+            said="".join(record.text for record in records),
+            usage=_usage(records),
+            begun_by=next((r.body["model"] for r in reversed(records) if _names_model(r)), None),
+            credential=grants[-1].body,
+            holds=tuple(each.body["held"] for each in grants if "held" in each.body),
+            allowance=None if None in allowances else sum(allowances),
+            cancelled=any(record.kind == Kind.CANCEL for record in records),
+            takeovers=reasons.count(LOST),
+            handovers=len(reasons) - reasons.count(LOST),
+        )
+
+
+def _names_model(record: Record) -> bool:
+    return record.kind == Kind.TEXT and "model" in record.body
+
+
+def _usage(records: Sequence[Record]) -> Usage:
+    """Tokens by their characters. Each producer was sent the conversation, and may have had to send
+    the answer so far, or to hear it again.
+    """
+    conversation = sum(len(m["content"]) for m in records[0].body["messages"])
+    asked = heard = said = 0
+    for record in records:
+        if record.kind == Kind.EPOCH or (record.kind == Kind.OPENED and record.epoch > 0):
+            asked += conversation
+            match record.body.get("continuation"):
+                case Continuation.PREFILL | Continuation.PROMPT:
+                    asked += said
+                case Continuation.REPLAY:
+                    heard += said
+        said += len(record.text)
+    chars = asked, heard + said
+    asked_tokens, said_tokens = (-(-count // CHARS_A_TOKEN) for count in chars)
+    return Usage(asked_tokens, said_tokens, estimated=any(chars))

@@ -1,0 +1,140 @@
+"""Steering: what a request does to a stream that somebody else produces.
+
+A control is a record at the tail, in a race with the producer that the slot decides: so the
+producer learns of it from the write that it makes anyway.
+"""
+
+from collections.abc import Callable
+
+from shared import authority
+from shared.audit import Event
+from shared.authority import Caller, actor
+from shared.errors import IdempotencyInFlight, revive
+from shared.lifecycle import Lifecycle
+from shared.log import Log
+from shared.records import Kind, Record, Status, StreamKey
+from shared.takeover import Takeovers
+
+#: Why a stream is paused that somebody has paused by hand.
+REQUESTED = "requested"
+
+
+async def check_replay(takeovers: Takeovers, key: StreamKey, *, may_run: bool) -> Record:
+    """The newest record of the first request's stream, for a repeated one to go on with.
+
+    Raises what it must be told instead: `IdempotencyInFlight` while the stream runs, unless it
+    `may_run`, and the stream's own error where it failed before its first text, because then it was
+    not an answer.
+    """
+    newest = await takeovers.settle(key)
+    if not newest.closes and not may_run:
+        raise IdempotencyInFlight(
+            "The first request with this Idempotency-Key still runs; follow its stream instead.",
+            headers={"Location": f"{key.path}/events", "Retry-After": "2"},
+            stream=key.stream,
+        )
+    if newest.closes and newest.seq == 1 and newest.body["status"] == Status.FAILED:
+        error = revive(newest.body["error"] or {})
+        # With this key it will be told the same again: another try needs another key.
+        error.retryable = False
+        error.headers.pop("Retry-After", None)
+        raise error
+    return newest
+
+
+async def cancel(lifecycle: Lifecycle, key: StreamKey, caller: Caller) -> Record:
+    """Ask a stream's producer to stop. Returns the record that says so, or the one that closed it.
+
+    Cancelling twice, or after the end, changes nothing. Where there is no producer the stream is
+    closed here. Raises `NotFound`, `Unavailable`.
+    """
+    log = lifecycle.log
+    produced = True
+
+    def wish(newest: Record) -> Record | None:
+        nonlocal produced
+        if newest.closes or (newest.kind == Kind.CANCEL and not log.is_dead(newest)):
+            return None
+        produced = not (newest.vacant or newest.parked or log.is_dead(newest))
+        return _control(log, newest, Kind.CANCEL)
+
+    newest = await lifecycle.steer(key, wish, Event.CANCELLED, actor(caller))
+    if newest.kind == Kind.CANCEL and not produced:
+        return await lifecycle.close_abandoned(key, newest)
+    return newest
+
+
+async def pause(lifecycle: Lifecycle, key: StreamKey, caller: Caller) -> Record:
+    """Have nothing more produced until a `resume`; what there is stays.
+
+    Returns the record that says so, or that made it needless: the stream is over, or is paused by
+    hand already. Raises `NotFound`, `Unavailable`.
+    """
+    log = lifecycle.log
+
+    def wish(newest: Record) -> Record | None:
+        if _is_over(newest) or (newest.parked and newest.body["reason"] == REQUESTED):
+            return None
+        return _control(log, newest, Kind.PAUSE, reason=REQUESTED, parked=True)
+
+    return await lifecycle.steer(key, wish, Event.PAUSED, actor(caller))
+
+
+async def resume(takeovers: Takeovers, key: StreamKey, caller: Caller) -> Record:
+    """Let a paused stream go on, by the caller's credential.
+
+    Returns the record that says so, or that made it needless: the stream is over, or is not paused.
+    Raises `NotFound`, `Unavailable`.
+    """
+    return await _grant(
+        takeovers, key, caller, Event.RESUMED, lambda newest: newest.kind == Kind.PAUSE
+    )
+
+
+async def grant(takeovers: Takeovers, key: StreamKey, caller: Caller) -> Record:
+    """Let a stream go on by the caller's credential, past the end of the one before.
+
+    A stream that was paused by hand is left as it is: `resume` takes a credential, too. Returns as
+    `resume` does. Raises `NotFound`, `Unavailable`.
+    """
+    return await _grant(
+        takeovers,
+        key,
+        caller,
+        Event.GRANTED,
+        lambda newest: not (newest.parked and newest.body["reason"] == REQUESTED),
+    )
+
+
+async def _grant(
+    takeovers: Takeovers,
+    key: StreamKey,
+    caller: Caller,
+    event: Event,
+    wanted: Callable[[Record], bool],
+) -> Record:
+    lifecycle, log = takeovers.lifecycle, takeovers.log
+    parked = False
+
+    def wish(newest: Record) -> Record | None:
+        nonlocal parked
+        if _is_over(newest) or not wanted(newest):
+            return None
+        parked = newest.parked or (newest.kind == Kind.PAUSE and log.is_dead(newest))
+        # A stream that waits for a producer does so behind this record, too.
+        waits = {"vacant": True} if parked or newest.vacant else {}
+        return _control(log, newest, Kind.GRANT, **authority.to_body(caller.identity), **waits)
+
+    record = await lifecycle.steer(key, wish, event, actor(caller))
+    if record.kind == Kind.GRANT and parked:
+        await takeovers.launch(key)
+    return record
+
+
+def _is_over(newest: Record) -> bool:
+    return newest.closes or newest.kind == Kind.CANCEL
+
+
+def _control(log: Log, newest: Record, kind: Kind, **body: object) -> Record:
+    """A control behind a record; whoever writes it fills in its name."""
+    return Record(newest.seq + 1, kind, newest.epoch, log.now_ms(), "", body=body)

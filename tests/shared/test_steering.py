@@ -1,0 +1,252 @@
+"""Steering: cancel, pause, resume and grant, in a race with whoever produces."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from shared.errors import NotFound, Unavailable
+from shared.lifecycle import CONTROL_TRIES_MAX
+from shared.log import DEAD_AFTER_S, PAUSE_S, Log
+from shared.records import Kind, Record, StreamKey
+from shared.steering import cancel, check_replay, grant, pause, resume
+from shared.table import Conflict, Write
+from tests.shared.test_starting import stranger
+from tests.simulation.clock import virtual
+from tests.simulation.scripted import DONE, EPOCH_S, ScriptedModel, Stage
+
+
+@virtual
+async def test_a_cancel_is_written_once_however_often_it_is_asked() -> None:
+    stage = await Stage().begin()
+    first = await cancel(stage.lifecycle, stage.key, stage.caller)
+    again = await cancel(stage.lifecycle, stage.key, stage.caller)
+    assert (first.kind, first) == (Kind.CANCEL, again)
+    assert await stage.told() == ["opened", "cancel"]
+
+
+@virtual
+async def test_a_cancel_after_the_end_changes_nothing() -> None:
+    stage = await Stage().begin()
+    await stage.produce("a", DONE)
+    told = await stage.told()
+    assert (await cancel(stage.lifecycle, stage.key, stage.caller)).closes
+    assert await stage.told() == told
+
+
+@virtual
+async def test_a_cancel_that_races_with_the_end_is_told_how_it_ended() -> None:
+    for delay_s in (0.0, 0.1, 0.2, 0.3):
+        stage = await Stage().begin()
+        stage.store.write_s = 0.1
+        production = stage.start(ScriptedModel("a", DONE))
+        await asyncio.sleep(delay_s)
+        record = await cancel(stage.lifecycle, stage.key, stage.caller)
+        await production
+        status = (await stage.log.summary(stage.key)).status
+        assert status == ("completed" if record.closes else "cancelled")
+
+
+@virtual
+async def test_a_cancel_closes_a_stream_whose_producer_is_dead() -> None:
+    stage = await Stage().begin()
+    await stage.write("a")
+    await asyncio.sleep(16)
+    assert (await cancel(stage.lifecycle, stage.key, stage.caller)).closes
+    assert await stage.told() == ["opened", "a", "cancel", "cancelled"]
+
+
+@virtual
+async def test_a_cancel_that_was_not_obeyed_is_carried_out_by_the_next() -> None:
+    stage = await Stage().begin()
+    await cancel(stage.lifecycle, stage.key, stage.caller)
+    await asyncio.sleep(16)
+    assert (await cancel(stage.lifecycle, stage.key, stage.caller)).closes
+    assert (await stage.log.summary(stage.key)).status == "cancelled"
+
+
+@virtual
+async def test_a_cancel_gives_up_on_a_stream_that_takes_every_slot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage = await Stage().begin()
+    append, tries = Log.append_with, 0
+
+    async def append_too_late(
+        self: Log, key: StreamKey, wish: Record, also: Sequence[Write]
+    ) -> Conflict | None:
+        nonlocal tries
+        tries += 1
+        await stage.append(stage.record(wish.seq, Kind.TEXT, text="x"))
+        return await append(self, key, wish, also)
+
+    monkeypatch.setattr(Log, "append_with", append_too_late)
+    with pytest.raises(Unavailable):
+        await cancel(stage.lifecycle, stage.key, stage.caller)
+    assert tries == CONTROL_TRIES_MAX
+    assert (await stage.told())[-1] == "x"
+
+
+@virtual
+async def test_a_stream_of_another_tenant_cannot_be_cancelled() -> None:
+    stage = await Stage().begin()
+    with pytest.raises(NotFound):
+        await cancel(stage.lifecycle, StreamKey("other", stage.key.stream), stranger(stage))
+    assert await stage.told() == ["opened"]
+
+
+@virtual
+async def test_a_launch_that_failed_is_what_its_repetition_is_told() -> None:
+    stage = await Stage().begin()
+    await stage.lifecycle.close_abandoned(
+        stage.key, stage.opened, Unavailable("No producer could be started.")
+    )
+    with pytest.raises(Unavailable) as raised:
+        await check_replay(stage.takeovers, stage.key, may_run=True)
+    assert raised.value.detail == "No producer could be started."
+
+
+@virtual
+async def test_a_grant_says_by_whose_credential_a_stream_goes_on() -> None:
+    stage = await Stage().begin()
+    ann = stage.caller_by("ann", user="ann", valid_until=EPOCH_S + 60)
+    record = await grant(stage.takeovers, stage.key, ann)
+    assert record == await stage.log.tail(stage.key)
+    assert record.body == {"user": "ann", "credential": "key:ann", "expires_at": EPOCH_S + 60}
+    entry = (await stage.entries())[-1]
+    assert (entry.event, entry.actor.credential) == ("granted", "key:ann")
+
+
+@virtual
+async def test_a_grant_after_a_cancel_or_the_end_changes_nothing() -> None:
+    stage = await Stage().begin()
+    cancelled = await cancel(stage.lifecycle, stage.key, stage.caller)
+    assert await grant(stage.takeovers, stage.key, stage.caller) == cancelled
+    await stage.producer(ScriptedModel()).run(await stage.records())
+    assert (await grant(stage.takeovers, stage.key, stage.caller)).closes
+    assert await stage.audited() == ["started ok", "cancelled ok", "closed cancelled"]
+
+
+@virtual
+async def test_a_cancel_is_told_with_who_asked_for_it() -> None:
+    stage = await Stage().begin()
+    ann = stage.caller_by("ann", user="ann", address="203.0.113.7")
+    await cancel(stage.lifecycle, stage.key, ann)
+    entry = (await stage.entries())[-1]
+    assert (entry.event, entry.details) == ("cancelled", {"seq": 1})
+    assert (entry.actor.user, entry.actor.address) == ("ann", "203.0.113.0/24")
+
+
+# Pause and resume
+
+
+@virtual
+async def test_a_pause_stops_the_producer_and_keeps_its_text() -> None:
+    stage = await Stage().begin()
+    model = ScriptedModel("a", 2, "b", 2, "c", DONE)
+    production = stage.start(model)
+    await asyncio.sleep(1)
+    await pause(stage.lifecycle, stage.key, stage.caller)
+    await production
+    assert await stage.told() == ["opened", "a", "parked requested"]
+    assert model.closed
+    assert await stage.audited() == ["started ok", "paused ok"]
+
+
+@virtual
+async def test_a_paused_stream_is_nobodys_to_take_over() -> None:
+    stage = await Stage().begin()
+    paused = await pause(stage.lifecycle, stage.key, stage.caller)
+    await asyncio.sleep(7200)
+    assert await stage.takeovers.settle(stage.key) == paused
+    assert stage.launched == []
+
+
+@virtual
+async def test_a_resume_has_the_next_producer_go_on_by_its_own_credential() -> None:
+    stage = await Stage().begin()
+    production = stage.start(ScriptedModel("a ", 2, "b", DONE))
+    await asyncio.sleep(1)
+    await pause(stage.lifecycle, stage.key, stage.caller)
+    await production
+    ann = stage.caller_by("ann", user="ann")
+    record = await resume(stage.takeovers, stage.key, ann)
+    assert record.vacant
+    assert stage.launched == [stage.key]
+    await stage.revoke(stage.caller)
+    await stage.succeed(ScriptedModel("c", DONE))
+    assert await stage.told() == [
+        *("opened", "a ", "parked requested", "grant", "epoch", "c", "completed")
+    ]
+    assert await stage.audited() == [*("started ok", "paused ok", "resumed ok", "closed stop")]
+
+
+@virtual
+async def test_pausing_and_resuming_twice_changes_nothing() -> None:
+    stage = await Stage().begin()
+    for _ in range(2):
+        paused = await pause(stage.lifecycle, stage.key, stage.caller)
+    for _ in range(2):
+        resumed = await resume(stage.takeovers, stage.key, stage.caller)
+    assert (paused.seq, resumed.seq) == (1, 2)
+    assert await stage.told() == ["opened", "parked requested", "grant"]
+    assert stage.launched == [stage.key]
+
+
+@virtual
+async def test_what_is_over_is_neither_paused_nor_resumed() -> None:
+    stage = await Stage().begin()
+    cancelled = await cancel(stage.lifecycle, stage.key, stage.caller)
+    assert await pause(stage.lifecycle, stage.key, stage.caller) == cancelled
+    assert await resume(stage.takeovers, stage.key, stage.caller) == cancelled
+    await stage.producer(ScriptedModel(), records=await stage.records()).run(await stage.records())
+    assert (await pause(stage.lifecycle, stage.key, stage.caller)).closes
+    assert (await resume(stage.takeovers, stage.key, stage.caller)).closes
+
+
+@virtual
+async def test_a_grant_does_not_let_go_on_what_was_paused_by_hand() -> None:
+    stage = await Stage().begin()
+    paused = await pause(stage.lifecycle, stage.key, stage.caller)
+    assert await grant(stage.takeovers, stage.key, stage.caller) == paused
+    assert stage.launched == []
+
+
+@virtual
+async def test_a_cancel_closes_a_stream_that_nobody_produces() -> None:
+    stage = await Stage().begin()
+    await pause(stage.lifecycle, stage.key, stage.caller)
+    assert (await cancel(stage.lifecycle, stage.key, stage.caller)).closes
+    assert await stage.told() == ["opened", "parked requested", "cancel", "cancelled"]
+    waiting = await Stage().begin(epoch=0)
+    assert (await cancel(waiting.lifecycle, waiting.key, waiting.caller)).closes
+
+
+@virtual
+async def test_a_grant_behind_a_vacancy_leaves_it_one() -> None:
+    stage = await Stage().begin(epoch=0)
+    record = await grant(stage.takeovers, stage.key, stage.caller)
+    assert record.vacant
+    assert stage.launched == []  # somebody was launched when it was opened
+    await stage.succeed(ScriptedModel("a", DONE))
+    assert await stage.told() == ["opened", "grant", "epoch", "a", "completed"]
+
+
+@virtual
+async def test_a_grant_has_somebody_go_on_where_who_waited_for_it_has_died() -> None:
+    stage = await Stage().begin()
+    await stage.append(stage.record(1, Kind.PAUSE, body={"reason": "expired", "parked": False}))
+    await asyncio.sleep(PAUSE_S + DEAD_AFTER_S + 1)
+    assert (await grant(stage.takeovers, stage.key, stage.caller)).vacant
+    assert stage.launched == [stage.key]
+
+
+@virtual
+async def test_a_pause_that_meets_the_end_of_an_answer_lets_it_end() -> None:
+    stage = await Stage().begin()
+    stage.store.write_s = 1
+    production = stage.start(ScriptedModel("a", DONE))
+    await asyncio.sleep(1.5)  # its text is written, and its end under way
+    await pause(stage.lifecycle, stage.key, stage.caller)
+    await production
+    assert (await stage.told())[-1] == "completed"

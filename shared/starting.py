@@ -212,8 +212,10 @@ async def check_replay(lifecycle: Lifecycle, key: StreamKey, *, may_run: bool) -
 
     Raises what it must be told instead: `IdempotencyInFlight` while the stream runs, unless it
     `may_run`, and the stream's own error where it failed before its first text, because then it was
-    not an answer.
+    not an answer. Raises `NotFound` where the claim has outlived the stream.
     """
+    if lifecycle.log.is_expired(key):
+        raise unknown_stream(key.stream)
     newest = await lifecycle.settle(key)
     if not newest.closes and not may_run:
         raise IdempotencyInFlight(
@@ -221,12 +223,14 @@ async def check_replay(lifecycle: Lifecycle, key: StreamKey, *, may_run: bool) -
             headers={"Location": f"{key.path}/events", "Retry-After": "2"},
             stream=key.stream,
         )
-    if newest.closes and newest.seq == 1 and newest.body["status"] == Status.FAILED:
-        error = revive(newest.body["error"] or {})
-        # With this key it will be told the same again: another try needs another key.
-        error.retryable = False
-        error.headers.pop("Retry-After", None)
-        raise error
+    if newest.closes and newest.body["status"] == Status.FAILED:
+        # Not by its number: pauses and heartbeats may have come before it.
+        records = await lifecycle.log.all_records(key)
+        if not any(record.text for record in records):
+            error = revive(newest.body["error"] or {})
+            # With this key it will be told the same again: another try needs another key.
+            error.retryable = False
+            raise error
     return newest
 
 

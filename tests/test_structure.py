@@ -21,10 +21,11 @@ ALLOWED = {
 
 #: Within `shared`: a module may import only what stands before it.
 LAYERS = (
-    *("settings", "errors", "fields", "schema", "logger", "records", "table", "live", "pacing"),
-    *("identity", "redaction", "origins", "breaker", "models", "tenants", "audit", "authority"),
-    *("permit", "quotas", "seats", "log", "idempotency", "lifecycle", "follower", "reading"),
-    *("producer", "starting", "erasure", "export", "administration", "dialects", "middleware"),
+    *("settings", "errors", "fields", "schema", "logger", "elapsed", "records", "table", "live"),
+    *("pacing", "identity", "redaction", "origins", "breaker", "models", "tenants", "audit"),
+    *("authority", "permit", "quotas", "seats", "log", "idempotency", "lifecycle", "follower"),
+    *("reading", "producer", "starting", "erasure", "export", "administration", "dialects"),
+    "middleware",
 )
 
 

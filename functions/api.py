@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -37,14 +38,19 @@ def __getattr__(name: str) -> Any:
     # Lambda asks for `handler` during init, where its making belongs; who only wants `build`
     # (the local run, the tests) must not make a client for a region.
     if name == "handler":
-        from mangum import Mangum
-        from mangum.types import ASGI
-
         services = Services.from_env()
-        return Mangum(
-            cast("ASGI", build(services, lambda_launch(services.settings))), lifespan="off"
-        )
+        return lambda_handler(build(services, lambda_launch(services.settings)))
     raise AttributeError(name)
+
+
+def lambda_handler(served: ASGIApp) -> Callable[[Any, Any], Any]:
+    """An app as Lambda calls it."""
+    from mangum import Mangum
+    from mangum.types import ASGI
+
+    # Its lines hold paths, which name users, and the texts of exceptions. Ours tell what is needed.
+    logging.getLogger("mangum").setLevel(logging.CRITICAL)
+    return Mangum(cast("ASGI", served), lifespan="off")
 
 
 def build(services: Services, launch: Launch) -> ASGIApp:

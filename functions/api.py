@@ -1,6 +1,8 @@
 """The `api` function: everything that answers at once, through Mangum."""
 
+import logging
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -31,11 +33,18 @@ def __getattr__(name: str) -> Any:
     # Lambda asks for `handler` during init, where its making belongs; who only wants `build`
     # (the local run, the tests) must not make a client for a region.
     if name == "handler":
-        from mangum import Mangum
-        from mangum.types import ASGI
-
-        return Mangum(cast("ASGI", build(Services.from_env())), lifespan="off")
+        return lambda_handler(build(Services.from_env()))
     raise AttributeError(name)
+
+
+def lambda_handler(served: ASGIApp) -> Callable[[Any, Any], Any]:
+    """An app as Lambda calls it."""
+    from mangum import Mangum
+    from mangum.types import ASGI
+
+    # Its lines hold paths, which name users, and the texts of exceptions. Ours tell what is needed.
+    logging.getLogger("mangum").setLevel(logging.CRITICAL)
+    return Mangum(cast("ASGI", served), lifespan="off")
 
 
 def build(services: Services) -> ASGIApp:

@@ -23,7 +23,6 @@ from shared.export import stream_document, user_document
 from shared.follower import Follower
 from shared.identity import ADMIN, READ, STREAM
 from shared.identity.keys import Keys
-from shared.log import unknown_stream
 from shared.middleware.authorization import Endpoint, caller_of
 from shared.quotas import rate_limit_headers
 from shared.reading import note_reading
@@ -62,8 +61,6 @@ def endpoints(services: Services) -> list[Endpoint]:
         )
         if isinstance(outcome, Started):
             return await _answer(services, request, outcome)
-        if services.log.is_expired(outcome.key):
-            raise unknown_stream(outcome.key.stream)
         await check_replay(services.takeovers, outcome.key, may_run=False)
         return await _follow(services, request, outcome.key, -1)
 

@@ -18,6 +18,7 @@ from shared.audit.trail import Audit
 from shared.authority import Authority
 from shared.breaker import Breakers
 from shared.dialects import native
+from shared.elapsed import elapsed
 from shared.erasure import Erasures
 from shared.errors import (
     CredentialEnded,
@@ -77,9 +78,9 @@ class Services:
         log: Log | None = None,
         fetch: jwks.Fetch = jwks.fetch,
         now: Callable[[], float] = time.time,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = elapsed,
     ) -> Self:
-        """Everything on one store. `now` is the wall clock, `clock` a monotonic one, in s.
+        """Everything on one store. `now` is the wall clock, `clock` tells what has passed, in s.
 
         `launch` has a stream produced, and `fetch` gets an issuer's keys.
         """

@@ -13,6 +13,7 @@ from local.where import Place, run
 from shared.administration import Administration
 from shared.errors import NotFound
 from shared.identity.keys import DEFAULT_SCOPES, KEY_CHARS_MAX, Key, Keys, id_of, new_key
+from shared.identity.tokens import is_token
 from shared.tenants import is_tenant
 
 #: A key is stored after one round of SHA-256 only, so it must not be one that can be guessed.
@@ -90,6 +91,8 @@ def check(tenant: str, key: str) -> None:
         raise Failed(
             f"a key has {KEY_CHARS_MIN} to {KEY_CHARS_MAX} printable ASCII characters and no space"
         )
+    if is_token(key):
+        raise Failed("a key with two dots would be taken for a JSON Web Token")
 
 
 def is_good(key: Key) -> bool:

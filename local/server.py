@@ -1,6 +1,7 @@
 """The local run: what is several functions on AWS, behind one port."""
 
 import asyncio
+import re
 import socket
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -21,15 +22,18 @@ from functions.wiring import Services
 from local.errors import Failed
 from shared.administration import Administration
 from shared.dialects import native
-from shared.errors import InvalidRequest, Unavailable
+from shared.errors import Forbidden, InvalidRequest, Unavailable
 from shared.identity import jwks
 from shared.live import Channel, Live
 from shared.logger import logger
+from shared.middleware.problems import problem_response
 from shared.records import StreamKey
 from shared.settings import Settings
 from shared.table import Store
 
 HOST = "127.0.0.1"
+#: The names of this machine, as browsers send them.
+_HERE = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::[0-9]{1,5})?", re.IGNORECASE)
 #: The tenant of a local run, and its key.
 DEMO = "demo"
 #: How often what is half done is finished.
@@ -81,15 +85,16 @@ async def _run(
     except InvalidRequest as error:
         raise Failed(f"the key `{DEMO}` is another tenant's in this database") from error
 
-    app = with_request_lines(one_port(stream.build(services), api.build(services)))
+    app = one_port(stream.build(services), api.build(services))
     config = uvicorn.Config(
-        app,
+        with_request_lines(only_here(app)),
         lifespan="off",
         ws="none",
         access_log=False,
         log_config=None,
         log_level="critical",
         server_header=False,
+        proxy_headers=False,  # anyone here could say to be any address
         timeout_graceful_shutdown=GRACE_S,
     )
     ready()
@@ -122,6 +127,22 @@ def streams(scope: Scope) -> bool:
         return True
     starts = scope["method"] == "POST" and scope["path"] == "/v1/streams"
     return starts and not native.prefers_async(Headers(scope=scope))
+
+
+def only_here(app: ASGIApp) -> ASGIApp:
+    """The app, for who calls this machine by a name of its own.
+
+    A page can have its own name lead here (DNS rebinding). It would be of our origin then, and
+    could use the key of a local run, which everybody knows.
+    """
+
+    async def checked(scope: Scope, receive: Receive, send: Send) -> None:
+        hosts = Headers(scope=scope).getlist("host")
+        here = len(hosts) == 1 and _HERE.fullmatch(hosts[0])
+        refusal = Forbidden("The local run answers at 127.0.0.1, localhost and [::1] only.")
+        await (app if here else problem_response(refusal))(scope, receive, send)
+
+    return checked
 
 
 def with_request_lines(app: ASGIApp) -> ASGIApp:

@@ -7,6 +7,7 @@ from typing import Any
 
 from shared.audit import Actor
 from shared.audit.addresses import shown_address
+from shared.elapsed import elapsed
 from shared.errors import CredentialEnded, Unauthenticated
 from shared.identity import ADMIN, Identity, jwks, tickets
 from shared.identity.keys import Keys
@@ -31,7 +32,7 @@ class Authority:
         *,
         fetch: jwks.Fetch = jwks.fetch,
         now: Callable[[], float] = time.time,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = elapsed,
     ) -> None:
         self.tenants = tenants
         self._now = now

@@ -25,6 +25,7 @@ own words or the text of a Python exception.
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 #: Problem types are names, not addresses: they stay the same wherever Sluice is deployed.
@@ -38,6 +39,8 @@ class SluiceError(Exception):
     title: ClassVar[str] = "Something went wrong on our side"
     status: ClassVar[int] = 500
     retryable: bool = False
+    #: Headers that HTTP asks for with every answer of this status.
+    always: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     def __init__(
         self,
@@ -48,7 +51,7 @@ class SluiceError(Exception):
     ) -> None:
         super().__init__(detail or self.title)
         self.detail = detail or self.title
-        self.headers = dict(headers or {})
+        self.headers = {**self.always, **(headers or {})}
         self.extensions = extensions
 
     def problem(self) -> dict[str, Any]:
@@ -105,9 +108,7 @@ class Unauthenticated(SluiceError):
     slug = "unauthenticated"
     title = "The request carries no valid key"
     status = 401
-
-    def __init__(self, detail: str | None = None) -> None:
-        super().__init__(detail, headers={"WWW-Authenticate": 'Bearer realm="sluice"'})
+    always = MappingProxyType({"WWW-Authenticate": 'Bearer realm="sluice"'})
 
 
 class CredentialEnded(Unauthenticated):
@@ -117,9 +118,7 @@ class CredentialEnded(Unauthenticated):
     title = "The credential is no longer good"
 
     def __init__(self, reason: str) -> None:
-        super().__init__(_ENDED.get(reason, self.title))
-        self.reason = reason
-        self.extensions["reason"] = reason
+        super().__init__(_ENDED.get(reason), reason=reason)
 
 
 _ENDED = {
@@ -272,21 +271,32 @@ class ProviderFailed(SluiceError):
 
     def __init__(self, detail: str, *, code: str, retryable: bool) -> None:
         super().__init__(detail, code=code)
-        self.code = code
         self.retryable = retryable
+
+    @property
+    def code(self) -> str:
+        return str(self.extensions["code"])
 
 
 def revive(brief: Mapping[str, Any]) -> SluiceError:
-    """The error that a `closed` record tells of."""
-    slug = str(brief.get("type", "")).removeprefix(TYPE_PREFIX)
-    detail = str(brief.get("detail", "")) or None
-    if slug == ProviderFailed.slug:
-        return ProviderFailed(
-            detail or ProviderFailed.title,
-            code=str(brief.get("code", "upstream")),
-            retryable=bool(brief.get("retryable")),
-        )
-    if slug == CredentialEnded.slug:
-        return CredentialEnded(str(brief.get("reason", "")))
-    kinds = {kind.slug: kind for kind in (Busy, ProducerLost, OutOfTime, Unavailable)}
-    return kinds[slug](detail) if slug in kinds else SluiceError(detail)
+    """The error that a `closed` record tells of, as it was: its kind, and all that it said.
+
+    One that only a later version knows is an internal one here, in its own words.
+    """
+    said = dict(brief)
+    slug = str(said.pop("type", "")).removeprefix(TYPE_PREFIX)
+    detail, retryable = said.pop("detail", None), bool(said.pop("retryable", False))
+    kind = _kinds(SluiceError).get(slug, SluiceError)
+    # Past the initializer of its kind: that finds the words, and these are found already.
+    error = kind.__new__(kind)
+    SluiceError.__init__(error, detail, **said)
+    error.retryable = retryable
+    return error
+
+
+def _kinds(kind: type[SluiceError]) -> dict[str, type[SluiceError]]:
+    """A kind and all narrower ones, by their slugs."""
+    found: dict[str, type[SluiceError]] = {}
+    for narrower in kind.__subclasses__():
+        found |= _kinds(narrower)
+    return found | {kind.slug: kind}

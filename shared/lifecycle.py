@@ -18,7 +18,7 @@ from shared.audit import Actor, Chain, Entry, Event, Head
 from shared.audit.linking import RETENTION_DAYS, again, draft, link, writes
 from shared.audit.trail import Audit
 from shared.authority import Caller, actor
-from shared.errors import Busy, ProducerLost, SluiceError, Unavailable
+from shared.errors import Busy, NotFound, ProducerLost, SluiceError, Unavailable
 from shared.idempotency import Idempotency
 from shared.log import Log, closing
 from shared.past import Past
@@ -122,7 +122,13 @@ class Lifecycle:
         opened = Record(0, Kind.OPENED, opening.epoch, entry.at, by, body=body)
         claim = [opening.idempotency.claim(caller.identity, key)] if opening.idempotency else []
         also = [*writes(entry), *admission.writes, *claim]
-        conflict = await self._ask_again(lambda: self.log.open(key, opened, also=also))
+        try:
+            conflict = await self._ask_again(lambda: self.log.open(key, opened, also=also))
+        except Unavailable:
+            # It may have begun all the same, and then nobody else will produce it.
+            if begun := await self._begun(key, by):
+                return begun, admission.left
+            raise
         if conflict is None:
             return opened, admission.left
         if (held := conflict.holders[0]) and held["by"] == by:
@@ -131,6 +137,14 @@ class Lifecycle:
         if opening.idempotency and (claimed := conflict.holders[-1]):
             return opening.idempotency.claimed_stream(claimed, caller.identity)
         return conflict
+
+    async def _begun(self, key: StreamKey, by: str) -> Record | None:
+        """The `opened` record of this writer, where it was written."""
+        try:
+            (opened,) = (await self.log.read(key, limit=1, consistent=True)).records
+        except NotFound:
+            return None
+        return opened if opened.by == by else None
 
     async def close(self, key: StreamKey, past: Past, closed: Record) -> Record:
         """End a stream. Returns the record that holds the slot afterwards, as `Log.append` does."""

@@ -1,12 +1,12 @@
 """What is told of readers: one entry a connection, and one or two a session of polls."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from shared.audit import Chain, Event
 from shared.audit.trail import Audit
 from shared.authority import Caller, actor
+from shared.elapsed import elapsed
 from shared.errors import Unavailable
 from shared.follower import Page
 from shared.logger import logger
@@ -59,7 +59,7 @@ class Polls:
     knows nothing of what others serve: a session has its entries in each that it comes to.
     """
 
-    def __init__(self, audit: Audit, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, audit: Audit, *, clock: Callable[[], float] = elapsed) -> None:
         self._audit = audit
         self._clock = clock
         #: In the order of their last polls.

@@ -11,7 +11,7 @@ from shared.audit import Event
 from shared.authority import Caller, actor
 from shared.errors import IdempotencyInFlight, revive
 from shared.lifecycle import Lifecycle
-from shared.log import Log
+from shared.log import Log, unknown_stream
 from shared.records import Kind, Record, Status, StreamKey
 from shared.takeover import Takeovers
 
@@ -24,8 +24,11 @@ async def check_replay(takeovers: Takeovers, key: StreamKey, *, may_run: bool) -
 
     Raises what it must be told instead: `IdempotencyInFlight` while the stream runs, unless it
     `may_run`, and the stream's own error where it failed before its first text, because then it was
-    not an answer.
+    not an answer. Raises `NotFound` where the claim has outlived the stream.
     """
+    log = takeovers.log
+    if log.is_expired(key):
+        raise unknown_stream(key.stream)
     newest = await takeovers.settle(key)
     if not newest.closes and not may_run:
         raise IdempotencyInFlight(
@@ -33,12 +36,14 @@ async def check_replay(takeovers: Takeovers, key: StreamKey, *, may_run: bool) -
             headers={"Location": f"{key.path}/events", "Retry-After": "2"},
             stream=key.stream,
         )
-    if newest.closes and newest.seq == 1 and newest.body["status"] == Status.FAILED:
-        error = revive(newest.body["error"] or {})
-        # With this key it will be told the same again: another try needs another key.
-        error.retryable = False
-        error.headers.pop("Retry-After", None)
-        raise error
+    if newest.closes and newest.body["status"] == Status.FAILED:
+        # Not by its number: pauses, heartbeats and other producers may have come before it.
+        records = await log.all_records(key)
+        if not any(record.text for record in records):
+            error = revive(newest.body["error"] or {})
+            # With this key it will be told the same again: another try needs another key.
+            error.retryable = False
+            raise error
     return newest
 
 

@@ -7,13 +7,13 @@ that a request never meets a setting that cannot be.
 import json
 import re
 import secrets
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal, Self
 
 from shared import fields as check
+from shared.elapsed import elapsed
 from shared.errors import InvalidRequest
 from shared.identity.tokens import Issuer
 from shared.models import FALLBACKS_MAX
@@ -251,17 +251,18 @@ def _stored(text: str) -> Policy:
 
 
 class Tenants:
-    """Looks tenants up, as they were at most 20 s ago. `clock` is monotonic, in s.
+    """Looks tenants up, as they were at most 20 s ago. `clock` tells what has passed, in s.
 
     Every method raises `Unavailable` where the store does not answer.
     """
 
-    def __init__(self, store: Store, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, store: Store, *, clock: Callable[[], float] = elapsed) -> None:
         self._store = store
         self._clock = clock
         self._cache: dict[str, tuple[float, Any]] = {}
-        # Of its own: anyone can ask for origins and issuers, and must not push tenants out.
-        self._indexes: dict[str, tuple[float, Any]] = {}
+        # Of its own: anyone can ask for origins, issuers and tenants that are made up, and must not
+        # push tenants out.
+        self._asked: dict[str, tuple[float, Any]] = {}
 
     async def get(self, name: str) -> Tenant | None:
         async def read() -> Tenant | None:
@@ -301,19 +302,21 @@ class Tenants:
             found = await self._store.query(Query(TENANTS, partition, LIST_MAX))
             return [str(item["what"]) for item in found.items]
 
-        names: list[str] = await self._cached(self._indexes, partition, read)
+        names: list[str] = await self._cached(self._asked, partition, read)
         return names
 
     async def _cached(
         self, cache: dict[str, tuple[float, Any]], name: str, read: Callable[[], Awaitable[Any]]
     ) -> Any:
-        expires, found = cache.get(name, (0.0, None))
+        expires, found = cache.get(name) or self._asked.get(name) or (0.0, None)
         if self._clock() >= expires:
             found = await read()
             cache.pop(name, None)
-            if len(cache) >= CACHE_MAX:
-                cache.pop(next(iter(cache)))
-            cache[name] = (self._clock() + CACHE_S, found)
+            kept = self._asked if found is None else cache
+            kept.pop(name, None)
+            if len(kept) >= CACHE_MAX:
+                kept.pop(next(iter(kept)))
+            kept[name] = (self._clock() + CACHE_S, found)
         return found
 
 

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException
+from ipaddress import IPv6Address, ip_address
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
@@ -54,15 +55,15 @@ Fetch = Callable[[str], Awaitable[bytes]]
 
 
 async def fetch(url: str, *, loopback: bool = False) -> bytes:
-    """The body at `url`, of at most 64 KiB, within 3 s, without a redirect.
+    """The body at `url`, of at most 64 KiB, within 3 s, without a redirect, from a public address.
 
-    `loopback` takes http://localhost too. Never in a function: there it is where the Runtime API
-    listens, and a GET would take somebody's request away. Raises `Unavailable`.
+    `loopback` takes http://localhost too, and private addresses. Never in a function: there the
+    Runtime API listens, and a GET would take somebody's request away. Raises `Unavailable`.
     """
     from urllib3.exceptions import HTTPError
 
     try:
-        request = _Request(check_url(url, loopback=loopback))
+        request = _Request(check_url(url, loopback=loopback), public=not loopback)
         try:
             async with asyncio.timeout(FETCH_S):
                 return await asyncio.to_thread(request.run)
@@ -90,15 +91,24 @@ def check_url(url: str, *, loopback: bool = False) -> SplitResult:
     return parts
 
 
+def is_public(address: str) -> bool:
+    """Whether an address is one of the Internet, and of no network of ours."""
+    parsed = ip_address(address)
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped:
+        parsed = parsed.ipv4_mapped
+    return parsed.is_global
+
+
 class _Request:
     """One GET, which blocks its thread. A timeout of urllib3 bounds each read, but not all."""
 
-    def __init__(self, url: SplitResult) -> None:
+    def __init__(self, url: SplitResult, *, public: bool) -> None:
         from urllib3.connection import HTTPConnection, HTTPSConnection
 
         kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
         self._connection = kind(url.hostname or "", url.port, timeout=FETCH_S)
         self._target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+        self._public = public
         self._abandoned = False
 
     def run(self) -> bytes:
@@ -107,6 +117,9 @@ class _Request:
             connection.connect()
             if self._abandoned:
                 raise TimeoutError
+            # Whom a name has led to, and not what it was resolved to before: that could change.
+            if self._public and not is_public(connection.sock.getpeername()[0]):
+                raise ValueError("not a public address")
             headers = {"accept": "application/json", "user-agent": "sluice"}
             connection.request(
                 "GET", self._target, headers=headers, preload_content=False, decode_content=False
@@ -200,7 +213,10 @@ class _Held:
 
 
 class Jwks:
-    """Finds the keys of issuers, by the addresses of their sets. `clock` is monotonic, in s."""
+    """Finds the keys of issuers, by the addresses of their sets.
+
+    `clock` tells how much time has passed, in s.
+    """
 
     def __init__(self, fetch: Fetch, clock: Callable[[], float]) -> None:
         self._fetch = fetch

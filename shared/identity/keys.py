@@ -8,11 +8,11 @@ which it is listed, looked at again and revoked.
 import hashlib
 import re
 import secrets
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
+from shared.elapsed import elapsed
 from shared.identity import READ, STREAM, Identity
 from shared.records import Item
 from shared.schema import TENANTS
@@ -111,12 +111,12 @@ def adding(key: str, about: Key) -> list[Write]:
 
 
 class Keys:
-    """Looks keys up. `clock` is monotonic, in s.
+    """Looks keys up. `clock` tells how much time has passed, in s.
 
     Every method raises `Unavailable` where the store does not answer.
     """
 
-    def __init__(self, store: Store, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, store: Store, *, clock: Callable[[], float] = elapsed) -> None:
         self._store = store
         self._clock = clock
         self._cache: dict[str, tuple[float, Key | None]] = {}

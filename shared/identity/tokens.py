@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from shared import fields
+from shared.elapsed import elapsed
 from shared.errors import InvalidRequest, Unauthenticated
 from shared.identity import READ, SCOPES, STREAM, Identity
 from shared.identity.jwks import URL_CHARS_MAX, Fetch, Jwks, check_url, fetch
@@ -118,8 +119,8 @@ class Issuer:
 class Tokens:
     """Tells whose a token is.
 
-    `issuers` gives the tenants that trust an issuer, each with how it does. `clock` is monotonic,
-    `now` the wall clock, both in s.
+    `issuers` gives the tenants that trust an issuer, each with how it does. `clock` tells
+    how much time has passed, `now` is the wall clock, both in s.
     """
 
     def __init__(
@@ -127,7 +128,7 @@ class Tokens:
         issuers: Callable[[str], Awaitable[Mapping[str, Issuer]]],
         *,
         fetch: Fetch = fetch,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = elapsed,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._issuers = issuers

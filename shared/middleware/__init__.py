@@ -1,6 +1,7 @@
 """What every request passes through, whichever function or dialect it is for: the order is here.
 
     context           request id, log context, one line a request
+    → caches          no answer is kept by any
     → cors            preflights, and which page may read the answer
     → problems        errors to problem details
     → authentication  who asks
@@ -17,6 +18,7 @@ from shared.audit.refusals import Refusals
 from shared.audit.trail import Audit
 from shared.authority import Authority
 from shared.middleware.authentication import Authentication
+from shared.middleware.caches import Uncached
 from shared.middleware.context import Context
 from shared.middleware.cors import Cors, OriginPolicy
 from shared.middleware.problems import Problems
@@ -27,4 +29,4 @@ def stack(app: ASGIApp, authority: Authority, audit: Audit) -> ASGIApp:
     """The app behind all middleware, the outermost first."""
     origins = authority.tenants
     guarded = Authentication(Refused(OriginPolicy(app, origins), Refusals(audit)), authority)
-    return Context(Cors(Problems(guarded), origins))
+    return Context(Uncached(Cors(Problems(guarded), origins)))

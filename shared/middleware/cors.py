@@ -12,26 +12,23 @@ protocol", "CORS-preflight fetch" and "CORS check". A page sends its key or tick
 browser adds nothing: there are no cookies. So `Access-Control-Allow-Credentials` is not sent.
 """
 
+import re
 from typing import Protocol
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared.errors import OriginNotAllowed, SluiceError
+from shared.errors import InvalidRequest, OriginNotAllowed, SluiceError
 from shared.middleware.problems import Problems
 from shared.origins import ORIGIN_CHARS_MAX
 
-#: What a page may ask with. `*` would not do: it never covers `Authorization`.
+#: What a page may ask with.
 METHODS = ("GET", "HEAD", "POST", "DELETE")
-REQUEST_HEADERS = (
-    "Authorization",
-    "Content-Type",
-    "Idempotency-Key",
-    "Last-Event-ID",
-    "Prefer",
-    "X-Amz-Content-Sha256",
-)
+#: A list of headers that a page may send is the one that it asks for. `*` would not do: it never
+#: covers `Authorization`. Nor is it a header's name here, though HTTP would let it be one.
+HEADERS_CHARS_MAX = 4096
+_HEADERS = re.compile(r"[\w!#$%&'+.^`|~-]+(?:[ \t]*,[ \t]*[\w!#$%&'+.^`|~-]+)*", re.ASCII)
 #: What a page may read of an answer, beside `Content-Type` and others that every page may.
 RESPONSE_HEADERS = (
     "Location",
@@ -102,9 +99,10 @@ class Cors:
             raise OriginNotAllowed("No tenant lets pages of this origin call.")
         headers = {
             "access-control-allow-methods": ", ".join(METHODS),
-            "access-control-allow-headers": ", ".join(REQUEST_HEADERS),
             "access-control-max-age": str(MAX_AGE_S),
         }
+        if asked := _asked_headers(scope):
+            headers["access-control-allow-headers"] = asked
         await Response(status_code=204, headers=headers)(scope, receive, send)
 
     async def _may_read(self, scope: Scope, origin: str) -> bool:
@@ -160,6 +158,19 @@ def _decide(scope: Scope, allowed: bool) -> None:
 def _is_preflight(scope: Scope) -> bool:
     asked = "access-control-request-method" in Headers(scope=scope)
     return bool(scope["method"] == "OPTIONS" and asked)
+
+
+def _asked_headers(scope: Scope) -> str:
+    """The headers that a page asks to send. Raises `InvalidRequest` where these are no names."""
+    asked = Headers(scope=scope).get("access-control-request-headers", "")
+    if len(asked) > HEADERS_CHARS_MAX or (asked and not _HEADERS.fullmatch(asked)):
+        raise InvalidRequest(
+            "`Access-Control-Request-Headers` must be names of headers, with commas between them, "
+            f"in at most {HEADERS_CHARS_MAX} characters.",
+            field="Access-Control-Request-Headers",
+            maximum=HEADERS_CHARS_MAX,
+        )
+    return asked
 
 
 def _may_be_listed(origin: str) -> bool:

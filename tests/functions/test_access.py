@@ -21,6 +21,7 @@ from functions import api, stream
 from functions.wiring import Services
 from shared.identity import ADMIN, READ, SCOPES, STREAM, Identity, jwks, tickets
 from shared.middleware.authorization import Endpoint
+from shared.middleware.cors import METHODS
 from shared.settings import Settings
 from tests.functions.conftest import ASYNC, Sluice, by, client, running, start_body
 from tests.model_store import ModelStore
@@ -100,6 +101,10 @@ async def test_every_endpoint_has_its_sample_with_the_scope_that_it_needs() -> N
     assert {name: endpoint.scope for name, endpoint in endpoints().items()} == needed
 
 
+async def test_a_page_may_ask_by_every_method() -> None:
+    assert {method for _, method, _ in SAMPLES} <= set(METHODS)
+
+
 async def test_nothing_else_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
     """What an app routes is what it lists, and what is open to anyone."""
     routed: list[Route] = []
@@ -138,13 +143,16 @@ class World:
         filled = plain.format(stream=things[0], erasure=things[1], user=USER)
         asgi = self.sluice.stream_app if app == "stream" else self.sluice.api_app
         async with client(asgi, "") as asking:
-            return await asking.request(
+            answer = await asking.request(
                 method or verb,
                 filled,
                 params=shown.params,
                 headers={**SAMPLES[name].headers, **shown.headers},
                 json=SAMPLES[name].body,
             )
+        kept = answer.headers["cache-control"]
+        assert kept == "no-store" or answer.headers["content-type"].startswith("text/event-stream")
+        return answer
 
     async def ticket(self, *, stream: str = "", key: str = "good", lasts_s: int = 60) -> str:
         """A ticket as this key would have it made."""

@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import logging
+from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from functions import api
 from functions.produce import produce
@@ -238,15 +241,15 @@ async def test_healthz(sluice: Sluice) -> None:
         assert (await anyone.get("/healthz")).json()["status"] == "ok"
 
 
-def test_lambda_finds_a_handler_that_answers_a_function_urls_event() -> None:
-    """Mangum and all, but for the network: health asks no table."""
+def invoked(make: Callable[[], Callable[[Any, Any], Any]], path: str) -> dict[str, Any]:
+    """What a handler answers to a function URL's event."""
     event = {
         "version": "2.0",
-        "rawPath": "/healthz",
+        "rawPath": path,
         "rawQueryString": "",
         "headers": {"host": "x.lambda-url.us-east-1.on.aws"},
         "requestContext": {
-            "http": {"method": "GET", "path": "/healthz", "sourceIp": "192.0.2.1"},
+            "http": {"method": "GET", "path": path, "sourceIp": "192.0.2.1"},
             "stage": "$default",
         },
         "isBase64Encoded": False,
@@ -254,10 +257,29 @@ def test_lambda_finds_a_handler_that_answers_a_function_urls_event() -> None:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)  # else Mangum makes one, and leaves it open
     try:
-        answer = api.handler(event, SimpleNamespace(aws_request_id="r-1"))
+        answer: dict[str, Any] = make()(event, SimpleNamespace(aws_request_id="r-1"))
     finally:
         asyncio.set_event_loop(None)
         loop.close()
+    return answer
+
+
+def test_nothing_around_our_app_logs_what_it_was_asked(caplog: pytest.LogCaptureFixture) -> None:
+    """A path names users, and an exception may quote anything. Lambda's own level is INFO."""
+
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        raise RuntimeError("a prompt")
+
+    caplog.set_level(logging.INFO)
+    assert invoked(lambda: api.handler, "/v1/users/ada-lovelace/streams")["statusCode"] == 401
+    assert invoked(lambda: api.lambda_handler(broken), "/")["statusCode"] == 500
+    told = caplog.text + str([vars(record) for record in caplog.records])
+    assert not [secret for secret in ("ada-lovelace", "a prompt") if secret in told]
+
+
+def test_lambda_finds_a_handler_that_answers_a_function_urls_event() -> None:
+    """Mangum and all, but for the network: health asks no table."""
+    answer = invoked(lambda: api.handler, "/healthz")
     assert answer["statusCode"] == 200
     assert answer["headers"]["request-id"] == "r-1"
     assert json.loads(answer["body"])["status"] == "ok"

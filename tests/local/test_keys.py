@@ -77,6 +77,7 @@ def test_a_key_of_ones_own_may_be_given_again(sluice: Operator) -> None:
         (["Acme Inc"], "a tenant's name has 1 to 63 of a-z"),
         (["acme", "--key", "short"], "a key has 16 to 200 printable ASCII"),
         (["acme", "--key", "one two three four"], "and no space"),
+        (["acme", "--key", "looks.like.a-token"], "would be taken for a JSON Web Token"),
         (["acme", "--user", ""], "a user has 1 to 128 characters"),
         (["acme", "--user", "a\nb"], "without control characters"),
         (["acme", "--label", "x" * 101], "a label has at most 100 characters"),

@@ -4,10 +4,17 @@ import asyncio
 import socket
 
 import pytest
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from local.errors import Failed
-from local.server import Producers, listening, one_port, streams, with_request_lines
+from local.server import (
+    Producers,
+    listening,
+    one_port,
+    only_here,
+    streams,
+    with_request_lines,
+)
 from shared.records import StreamKey
 
 KEY = StreamKey("demo", "0123456789abcdefghijklmn01234567")
@@ -52,6 +59,44 @@ async def test_which_app_serves(request_: Scope, expected: bool) -> None:
     await one_port(first, second)(request_, _receive, _send)
     assert served == ["stream" if expected else "api"]
     assert streams(request_) is expected
+
+
+@pytest.mark.parametrize(
+    ("hosts", "status"),
+    [
+        (["127.0.0.1:8787"], 200),
+        (["localhost"], 200),
+        (["LOCALHOST:1"], 200),
+        (["[::1]:8787"], 200),
+        (["evil.example:8787"], 403),
+        (["127.0.0.1.evil.example"], 403),
+        (["localhost.evil.example:8787"], 403),
+        (["evil.example#localhost"], 403),
+        (["127.0.0.1:x"], 403),
+        (["192.168.0.7:8787"], 403),
+        ([""], 403),
+        ([], 403),
+        (["localhost", "evil.example"], 403),
+    ],
+)
+async def test_a_page_that_calls_us_by_its_own_name_is_refused(
+    hosts: list[str], status: int
+) -> None:
+    """DNS rebinding: it would be of our own origin, and the key of a local run is no secret."""
+    sent: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    asked = scope("POST", "/v1/streams", origin="http://evil.example:8787")
+    asked["headers"] += [(b"host", host.encode()) for host in hosts]
+    await only_here(app)(asked, _receive, send)
+    assert sent[0]["status"] == status
+    if status == 403:
+        assert b"urn:sluice:problem:forbidden" in sent[1]["body"]
 
 
 async def test_a_request_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ import pytest
 from shared import errors
 from shared.errors import (
     CredentialEnded,
+    InvalidRequest,
     LimitExceeded,
     PolicyViolated,
     ProviderFailed,
@@ -59,12 +60,24 @@ def test_a_problem_has_what_rfc_9457_and_openai_clients_look_for(kind: type[Slui
     assert set(problem["error"]) == {"message", "type", "param", "code"}
 
 
-@pytest.mark.parametrize(
-    "kind", [k for k in ALL if k is ProviderFailed or k.status == 503 or k is SluiceError]
-)
+@pytest.mark.parametrize("kind", ALL)
 def test_what_closes_a_stream_can_be_told_again(kind: type[SluiceError]) -> None:
     error = make(kind)
-    assert revive(error.brief()).problem() == error.problem()
+    again = revive(error.brief())
+    assert type(again) is kind
+    assert (again.problem(), str(again)) == (error.problem(), str(error))
+    # What HTTP asks for with every such answer; not when to come again, which was true then.
+    assert again.headers == kind.always
+    assert ("WWW-Authenticate" in again.headers) is (kind.status == 401)
+
+
+def test_what_a_failure_tells_beside_its_words_comes_back() -> None:
+    failed = revive(ProviderFailed("It broke.", code="cut", retryable=True).brief())
+    assert isinstance(failed, ProviderFailed)
+    assert (failed.code, failed.retryable) == ("cut", True)
+    wrong = revive(InvalidRequest("No.", field="model", maximum=3).brief())
+    assert wrong.extensions == {"field": "model", "maximum": 3}
+    assert wrong.problem()["error"]["param"] == "model"
 
 
 @pytest.mark.parametrize(

@@ -132,14 +132,10 @@ async def test_of_requests_at_the_same_time_one_starts_the_stream() -> None:
 async def test_a_request_whose_reply_was_lost_is_answered_when_it_is_repeated() -> None:
     stage = Stage()
     stage.store.fates.extend(["lose"] * LOST_TRIES_MAX)
-    with pytest.raises(Unavailable):
-        await begin(stage)
-    stage.store.fates.extend(["lose"] * LOST_TRIES_MAX)
-    stage.store._done.clear()
     first = await begin(stage, idempotency=KEY)
-    assert isinstance(first, Replayed)  # by its claim, which was written with it
-    assert await begin(stage, idempotency=KEY) == first
-    assert stage.streams() == 2
+    assert isinstance(first, Started)  # else it would have no producer
+    assert await begin(stage, idempotency=KEY) == Replayed(first.key)
+    assert stage.streams() == 1
 
 
 @pytest.mark.parametrize("fate", ["lose", "fail"])
@@ -209,6 +205,33 @@ async def test_a_repeated_request_gets_an_answer_or_what_the_first_was_told() ->
         await check_replay(failed.takeovers, failed.key, may_run=False)
     # With this key it will be the same again.
     assert raised.value.brief() == {**error.brief(), "retryable": False}
+
+
+@pytest.mark.parametrize(
+    "kind", [Kind.HEARTBEAT, Kind.EXPIRING, Kind.PAUSE, Kind.GRANT, Kind.EPOCH]
+)
+@virtual
+async def test_what_came_before_a_failure_without_text_does_not_make_it_an_answer(
+    kind: Kind,
+) -> None:
+    stage = await Stage().begin()
+    between = Record(1, kind, 1, stage.log.now_ms(), stage.opened.by)
+    await stage.log.append(stage.key, between)
+    error = PolicyViolated("ban", field="messages")
+    await stage.lifecycle.close_abandoned(stage.key, between, error)
+    with pytest.raises(PolicyViolated) as raised:
+        await check_replay(stage.takeovers, stage.key, may_run=False)
+    assert raised.value.problem() == error.problem()
+
+
+@virtual
+async def test_a_claim_may_outlive_its_stream() -> None:
+    stage = await Stage(retention_days=1).begin()
+    await stage.produce("a", DONE)
+    await check_replay(stage.takeovers, stage.key, may_run=True)
+    await asyncio.sleep(DAY_S)
+    with pytest.raises(NotFound):
+        await check_replay(stage.takeovers, stage.key, may_run=True)
 
 
 @virtual

@@ -363,12 +363,14 @@ async def test_what_is_remembered_is_bounded_and_strangers_push_no_tenant_out(
     await tenants.get("acme")
     for number in range(CACHE_MAX + 10):
         await tenants.anywhere(f"https://{number}.example")
+        await tenants.get(f"guess-{number}")  # as a made up ticket has it
     reads = store.reads
     await tenants.get("acme")
     assert store.reads == reads
-    assert len(tenants._indexes) == CACHE_MAX
+    assert len(tenants._asked) == CACHE_MAX
     for number in range(CACHE_MAX + 10):
-        await tenants.get(f"guess-{number}")
+        add(store, f"tenant-{number}")
+        await tenants.get(f"tenant-{number}")
     assert len(tenants._cache) == CACHE_MAX
 
 

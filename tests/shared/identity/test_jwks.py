@@ -36,6 +36,7 @@ from shared.identity.jwks import (
     Jwks,
     check_url,
     fetch,
+    is_public,
     parse,
 )
 from tests.shared.identity.issuer import LocalIssuer, make_key, reply
@@ -292,7 +293,7 @@ async def test_a_fetch_that_is_given_up_frees_its_thread(issuer: LocalIssuer) ->
 async def test_a_request_that_was_given_up_before_it_connected_asks_nothing(
     issuer: LocalIssuer,
 ) -> None:
-    request = jwks._Request(check_url(issuer.jwks_url, loopback=True))
+    request = jwks._Request(check_url(issuer.jwks_url, loopback=True), public=False)
     request.abandon()
     with pytest.raises(TimeoutError):
         await asyncio.to_thread(request.run)
@@ -349,15 +350,45 @@ async def test_https_needs_a_certificate_of_an_authority_and_for_the_host(
     context.load_cert_chain(certificate)
     with LocalIssuer(tls=context) as issuer:
         with pytest.raises(Unavailable) as refused:
-            await fetch(issuer.jwks_url)
+            await LOCAL(issuer.jwks_url)
         assert "certificate verify failed" in str(refused.value.__cause__)
         assert issuer.requests == 0
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-        assert "keys" in json.loads(await fetch(issuer.jwks_url))
+        assert "keys" in json.loads(await LOCAL(issuer.jwks_url))
         with pytest.raises(Unavailable) as refused:
-            await fetch(issuer.jwks_url.replace("localhost", "127.0.0.2"))
+            await LOCAL(issuer.jwks_url.replace("localhost", "127.0.0.2"))
         assert "127.0.0.2" in str(refused.value.__cause__)
         assert issuer.requests == 1
+
+
+async def test_a_name_that_leads_into_a_private_network_is_asked_nothing(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with LocalIssuer(tls=context) as issuer:
+        with pytest.raises(Unavailable) as refused:
+            await fetch(issuer.jwks_url)
+        assert "not a public address" in str(refused.value.__cause__)
+        assert issuer.requests == 0
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("192.0.2.1", False),
+        ("8.8.8.8", True),
+        ("2001:4860:4860::8888", True),
+        *((address, False) for address in ("127.0.0.1", "::1", "0.0.0.0", "::")),
+        *((address, False) for address in ("10.0.0.1", "172.16.0.1", "192.168.0.1", "fd00::1")),
+        *((address, False) for address in ("169.254.169.254", "fe80::1%eth0", "100.64.0.1")),
+        *((address, False) for address in ("::ffff:10.0.0.1", "::ffff:127.0.0.1")),
+        ("::ffff:8.8.8.8", True),
+    ],
+)
+def test_which_addresses_are_public(address: str, public: bool) -> None:
+    assert is_public(address) is public
 
 
 async def test_http_is_for_loopback_and_for_who_allows_it(issuer: LocalIssuer) -> None:

@@ -120,8 +120,17 @@ async def ask(
         return await client.request(method, path, headers=sent)
 
 
-async def preflight(app: ASGIApp, origin: str, path: str = "/x") -> httpx.Response:
-    return await ask(app, "OPTIONS", path, origin=origin, access_control_request_method="POST")
+async def preflight(
+    app: ASGIApp, origin: str, path: str = "/x", names: str | None = None
+) -> httpx.Response:
+    return await ask(
+        app,
+        "OPTIONS",
+        path,
+        origin=origin,
+        access_control_request_method="POST",
+        access_control_request_headers=names,
+    )
 
 
 def shared_with(response: httpx.Response, origin: str | None) -> bool:
@@ -180,12 +189,45 @@ async def test_what_a_preflight_grants(authority: Authority) -> None:
     answer = await preflight(guarded(Doing(), authority), A)
     assert answer.headers["access-control-max-age"] == "7200"
     assert set(answer.headers["access-control-allow-methods"].split(", ")) == set(cors.METHODS)
-    names = answer.headers["access-control-allow-headers"].lower().split(", ")
-    assert {"authorization", "content-type", "idempotency-key", "prefer"} <= set(names)
+    assert "access-control-allow-headers" not in answer.headers
     assert vary(answer) == [
         *("origin", "access-control-request-method", "access-control-request-headers")
     ]
     assert answer.content == b""
+
+
+#: What OpenAI's SDK for JavaScript sends from a browser, as Chromium and as Firefox ask for it.
+SDK = (
+    "authorization,content-type,openai-beta,openai-organization,openai-project,x-stainless-arch,"
+    "x-stainless-lang,x-stainless-os,x-stainless-package-version,x-stainless-retry-count,"
+    "x-stainless-runtime,x-stainless-runtime-version,x-stainless-timeout"
+)
+
+
+@pytest.mark.parametrize(
+    "names", ["authorization", SDK, SDK + ",user-agent", "idempotency-key, prefer"]
+)
+async def test_a_page_of_a_listed_origin_may_send_what_it_asks_to(
+    authority: Authority, names: str
+) -> None:
+    app = guarded(Doing(), authority)
+    granted = await preflight(app, A, names=names)
+    assert granted.status_code == 204
+    assert granted.headers["access-control-allow-headers"] == names
+    refused = await preflight(app, "https://evil.example", names=names)
+    assert (refused.status_code, names in str(refused.headers)) == (403, False)
+
+
+@pytest.mark.parametrize(
+    "names", ["*", "authorization, *", "a b", "a,,b", ",", "a:b", "a;b", "é", "x" * 4097]
+)
+async def test_what_is_no_list_of_headers_is_granted_nothing(
+    authority: Authority, names: str
+) -> None:
+    refused = await preflight(guarded(Doing(), authority), A, names=names)
+    assert refused.status_code == 400
+    assert "access-control-allow-headers" not in refused.headers
+    assert refused.json()["field"] == "Access-Control-Request-Headers"
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/v1/streams/none/cancel", "/x?after=3"])
@@ -494,7 +536,8 @@ const {api, ticket} = INPUT, results = {};
 const post = (url, key, more) => fetch(api + url, {
     method: "POST", body: "{}", ...more,
     headers: {Authorization: "Bearer " + key, "Content-Type": "application/json",
-              "Idempotency-Key": "1", Prefer: "respond-async"},
+              "Idempotency-Key": "1", Prefer: "respond-async",
+              "OpenAI-Beta": "x", "X-Stainless-OS": "Unknown"},
 }).then(r => [r.status, r.headers.get("Stream-Id")], () => "unreadable");
 (async () => {
     results.own = await post("/own", "page");

@@ -22,9 +22,10 @@ ALLOWED = {
 #: Within `shared`: a module may import only what stands before it.
 LAYERS = (
     *("settings", "errors", "fields", "schema", "logger", "records", "table", "live", "pacing"),
-    *("identity", "redaction", "origins", "breaker", "models", "tenants", "audit", "authority"),
-    *("permit", "quotas", "seats", "log", "idempotency", "lifecycle", "follower", "reading"),
-    *("producer", "starting", "erasure", "export", "administration", "dialects", "middleware"),
+    *("identity", "redaction", "origins", "breaker", "models", "limits", "tenants", "audit"),
+    *("authority", "permit", "quotas", "seats", "log", "idempotency", "lifecycle", "follower"),
+    *("reading", "producer", "starting", "erasure", "export", "administration", "dialects"),
+    "middleware",
 )
 
 

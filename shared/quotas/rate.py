@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Sequence
 
 from shared.errors import LimitExceeded, Unavailable
-from shared.quotas.counters import UNIT, Subject, filled
-from shared.records import Item
+from shared.quotas.counters import UNIT, Account, filled
+from shared.records import DAY_S, Item
 from shared.schema import TENANTS
 from shared.table import Put, Store, Update
 
 POLICY = "polls-per-minute"
-#: How often a write is tried again that lost to another request of the same subject.
+#: How often a write is tried again that lost to another request of the same account.
 TRIES_MAX = 5
 PAUSE_MAX_S = 0.05
 #: A bucket that was not taken from for so long is full, and need not be kept.
@@ -29,40 +29,47 @@ class Rate:
         self._store = store
         self._now = now
 
-    async def take(self, personal: Sequence[Subject], shards: Sequence[Subject]) -> None:
+    async def take(self, personal: Sequence[Account], shards: Sequence[Account]) -> None:
         """Count one request for each of `personal`, and for one of the tenant's `shards`.
 
         Raises `LimitExceeded`. Where the store does not answer the request passes: it will fail by
         itself, or costs nothing.
         """
         try:
-            for subject in personal:
-                await self._take(subject)
-            for place, shard in enumerate(shards, 1):
-                try:
-                    return await self._take(shard)
-                except LimitExceeded:
-                    if place == len(shards):
-                        raise
+            for account in personal:
+                await self._take(account)
+            await self._take_somewhere(shards)
         except Unavailable:
-            return None
+            return
 
-    async def _take(self, subject: Subject) -> None:
-        limit = subject.limits.polls_per_minute
+    async def _take_somewhere(self, shards: Sequence[Account]) -> None:
+        """A limit is used up only when it is in every shard."""
+        refusals: list[LimitExceeded] = []
+        for shard in shards:
+            try:
+                return await self._take(shard)
+            except LimitExceeded as refusal:
+                refusals.append(refusal)
+        raise min(refusals, key=lambda refusal: refusal.retry_after_s)
+
+    async def _take(self, account: Account) -> None:
+        limit = account.limits.polls_per_minute
         if limit is None:
             return
-        place: Item = {"pk": subject.pk, "what": "polls"}
+        place: Item = {"pk": account.pk, "what": "polls"}
         state = await self._store.get(TENANTS, place) or {}
         for _ in range(TRIES_MAX):
-            now_ms = max(int(self._now() * 1000), int(state.get("at", 0)))
-            past_ms = now_ms - int(state.get("at", now_ms))
+            now_ms = int(self._now() * 1000)
+            at = max(now_ms, int(state.get("at", 0)))  # never back, as with the other counters
+            past_ms = at - int(state.get("at", at))
             level = filled(state.get("level"), limit * UNIT, past_ms * limit)
             if level < UNIT:
-                raise _refusal(subject, -(-(UNIT - level) // (limit * 1000)) if limit else 60)
+                fill_ms = -((level - UNIT) // limit) if limit else DAY_S * 1000
+                raise _refusal(account, -(-(at - now_ms + fill_ms) // 1000))
             rev = int(state.get("rev", 0))
             change: Item = {
                 "level": level - UNIT,
-                "at": now_ms,
+                "at": at,
                 "rev": rev + 1,
                 "expires_at": now_ms // 1000 + RETENTION_S,
             }
@@ -76,14 +83,14 @@ class Rate:
             state = held
             await asyncio.sleep(random.uniform(0, PAUSE_MAX_S))  # noqa: S311
         # So many at once are more than any limit means to let pass.
-        raise _refusal(subject, 1)
+        raise _refusal(account, 1)
 
 
-def _refusal(subject: Subject, retry_after_s: int) -> LimitExceeded:
+def _refusal(account: Account, retry_after_s: int) -> LimitExceeded:
     return LimitExceeded(
-        f"{subject.kind}-{POLICY}",
-        limit=subject.whole.polls_per_minute or 0,
+        f"{account.kind}-{POLICY}",
+        limit=account.whole.polls_per_minute or 0,
         window_s=60,
         unit="requests",
-        retry_after_s=max(retry_after_s, 1),
+        retry_after_s=retry_after_s,
     )

@@ -318,8 +318,7 @@ class EventStream(Response):
 
     async def leave_seat(self) -> None:
         if self._seat:
-            with suppress(Unavailable):
-                await self._seat.leave()
+            await self._seat.leave()
 
     async def _leave(self) -> None:
         """Give the seat back, and tell the audit from where to where this connection went."""

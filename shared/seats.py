@@ -12,7 +12,9 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
+from shared.errors import Unavailable
 from shared.records import Item, StreamKey
 from shared.schema import TENANTS
 from shared.table import Conflict, Put, Query, Store, Update, Write
@@ -52,9 +54,12 @@ class Seat:
         return await self._transact([self._change(p, self._held()) for p in self._places]) is None
 
     async def leave(self) -> None:
-        """Give back whatever of it is still ours."""
-        free: Item = {"until": 0}
-        await asyncio.gather(*(self._store.write(self._change(p, free)) for p in self._places))
+        """Give back whatever of it is still ours; what cannot be is free again after a while."""
+        await asyncio.gather(*map(self._leave, self._places))
+
+    async def _leave(self, place: Item) -> None:
+        with suppress(Unavailable):
+            await self._store.write(self._change(place, {"until": 0}))
 
     async def _transact(self, writes: Sequence[Write]) -> Conflict | None:
         return await self._store.transact(writes, secrets.token_hex(8))

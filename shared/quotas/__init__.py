@@ -176,14 +176,15 @@ class Quotas:
 
     async def used(self, tenant: Tenant, user: str | None, address: str | None) -> list[Left]:
         """What is left of every limit on this user at this address, the tenant's shards summed."""
-        accounts = [*_shards(tenant), *_starters(tenant, user, address)]
+        accounts = [*_shards(tenant), *_personal(tenant, user, address)]
         states = await self._read(accounts)
         now_ms = int(self._now() * 1000)
+        books = (Book(a, state, now_ms) for a, state in zip(accounts, states, strict=True))
+        of_starts = [left for book in books for left in book.left(tokens=0, starts=0)]
         summed: dict[str, Left] = {}
-        for account, state in zip(accounts, states, strict=True):
-            for left in Book(account, state, now_ms).left(tokens=0, starts=0):
-                so_far = summed.get(left.policy)
-                summed[left.policy] = _sum(so_far, left) if so_far else left
+        for left in (*of_starts, *await self._rate.left(accounts)):
+            so_far = summed.get(left.policy)
+            summed[left.policy] = _sum(so_far, left) if so_far else left
         return list(summed.values())
 
     async def history(self, tenant: Tenant) -> dict[str, int]:

@@ -130,7 +130,8 @@ class Meter:
 
     def less(self, amount: int) -> Left:
         """What is left of it once so much is taken."""
-        reset_s = self._wait_s(self.full + amount) if self.window_s else 0
+        lacks = self.window_s and self.level < (self.full + amount) * UNIT
+        reset_s = self._wait_s(self.full + amount) if lacks else 0
         left = max(self.left - amount, 0)
         return Left(self.policy, self.unit, self.limit, self.window_s, left, reset_s)
 

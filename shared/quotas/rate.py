@@ -9,12 +9,11 @@ import time
 from collections.abc import Callable, Sequence
 
 from shared.errors import LimitExceeded, Unavailable
-from shared.quotas.counters import UNIT, Account, filled
-from shared.records import DAY_S, Item
+from shared.quotas.counters import UNIT, Account, Left, Meter, filled
+from shared.records import Item
 from shared.schema import TENANTS
 from shared.table import Put, Store, Update
 
-POLICY = "polls-per-minute"
 #: How often a write is tried again that lost to another request of the same account.
 TRIES_MAX = 5
 PAUSE_MAX_S = 0.05
@@ -53,44 +52,57 @@ class Rate:
         raise min(refusals, key=lambda refusal: refusal.retry_after_s)
 
     async def _take(self, account: Account) -> None:
-        limit = account.limits.polls_per_minute
-        if limit is None:
+        if account.limits.polls_per_minute is None:
             return
-        place: Item = {"pk": account.pk, "what": "polls"}
-        state = await self._store.get(TENANTS, place) or {}
+        state = await self._store.get(TENANTS, _place(account)) or {}
         for _ in range(TRIES_MAX):
             now_ms = int(self._now() * 1000)
-            at = max(now_ms, int(state.get("at", 0)))  # never back, as with the other counters
-            past_ms = at - int(state.get("at", at))
-            level = filled(state.get("level"), limit * UNIT, past_ms * limit)
-            if level < UNIT:
-                fill_ms = -((level - UNIT) // limit) if limit else DAY_S * 1000
-                raise _refusal(account, -(-(at - now_ms + fill_ms) // 1000))
-            rev = int(state.get("rev", 0))
+            meter = _meter(account, state, now_ms)
+            if refusal := meter.refusal(1):
+                raise refusal
             change: Item = {
-                "level": level - UNIT,
-                "at": at,
-                "rev": rev + 1,
+                "level": meter.level - UNIT,
+                "at": now_ms + meter.wait_ms,
+                "rev": int(state.get("rev", 0)) + 1,
                 "expires_at": now_ms // 1000 + RETENTION_S,
             }
             held = await self._store.write(
-                Update(TENANTS, place, change, where={"rev": rev})
+                Update(TENANTS, _place(account), change, where={"rev": state["rev"]})
                 if state
-                else Put(TENANTS, place | change)
+                else Put(TENANTS, _place(account) | change)
             )
             if held is None:
                 return
             state = held
             await asyncio.sleep(random.uniform(0, PAUSE_MAX_S))  # noqa: S311
         # So many at once are more than any limit means to let pass.
-        raise _refusal(account, 1)
+        raise LimitExceeded(meter.policy, limit=meter.limit, window_s=60, retry_after_s=1)
+
+    async def left(self, accounts: Sequence[Account]) -> list[Left]:
+        """What is left of each limit on these."""
+        limited = [a for a in accounts if a.limits.polls_per_minute is not None]
+        states = await asyncio.gather(*(self._store.get(TENANTS, _place(a)) for a in limited))
+        now_ms = int(self._now() * 1000)
+        meters = (_meter(a, state or {}, now_ms) for a, state in zip(limited, states, strict=True))
+        return [meter.less(0) for meter in meters]
 
 
-def _refusal(account: Account, retry_after_s: int) -> LimitExceeded:
-    return LimitExceeded(
-        f"{account.kind}-{POLICY}",
-        limit=account.whole.polls_per_minute or 0,
-        window_s=60,
+def _place(account: Account) -> Item:
+    return {"pk": account.pk, "what": "polls"}
+
+
+def _meter(account: Account, state: Item, now_ms: int) -> Meter:
+    limit, told = (int(x.polls_per_minute or 0) for x in (account.limits, account.whole))
+    at = max(now_ms, int(state.get("at", 0)))  # never back, as with the counters of starts
+    past_ms = at - int(state.get("at", at))
+    return Meter(
+        counts="polls",
+        policy=f"{account.kind}-polls-per-minute",
         unit="requests",
-        retry_after_s=retry_after_s,
+        limit=told,
+        window_s=60,
+        full=limit,
+        level=filled(state.get("level"), limit * UNIT, past_ms * limit),
+        gain=limit,
+        wait_ms=at - now_ms,
     )

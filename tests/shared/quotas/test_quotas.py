@@ -500,12 +500,15 @@ async def test_usage_tells_what_is_left_of_all_shards_and_of_the_caller() -> Non
     ]
 
 
-async def test_a_full_bucket_has_nothing_to_wait_for() -> None:
-    desk = Desk(limits=Limits(starts_per_minute=60))
-    await desk.start()
-    desk.now += 100
-    (left,) = await desk.quotas.used(desk.tenant, None, None)
-    assert (left.left, left.reset_s) == (60, 0)
+async def test_who_has_used_nothing_has_nothing_to_wait_for() -> None:
+    desk = Desk(limits=Limits(None, 60, 100, None, 1000, 2000, polls_per_minute=0))
+    for _ in range(2):
+        found = await desk.quotas.used(desk.tenant, None, None)
+        assert [(left.left, left.reset_s) for left in found] == [
+            (n, 0) for n in (60, 100, 1000, 2000, 0)
+        ]
+        desk.end(await desk.start(), 0)
+        desk.now += 100
 
 
 #: RFC 9651: a List of Strings with parameters, whose values here are Integers and Strings.

@@ -135,6 +135,20 @@ async def test_whose_clock_is_behind_is_told_to_wait_until_it_refills(
     await quotas.ask(who, None, None)
 
 
+async def test_what_is_left_of_them_is_told(quotas: Quotas, clock: Clock) -> None:
+    who = tenant(limits=Limits(polls_per_minute=30), user_limits=LIMIT, shards=4)
+    assert await passing(quotas, who, 4, user="ann") == 4
+    clock.now += 1
+    for user, of_user in (("ann", 26), ("bob", 30)):
+        found = await quotas.used(who, user, None)
+        assert [(each.policy, each.limit, each.window_s, each.left) for each in found] == [
+            ("tenant-polls-per-minute", 30, 60, 26),
+            ("user-polls-per-minute", 30, 60, of_user),
+        ]
+    # As many as are told pass.
+    assert await passing(quotas, who, 30, user="ann") == 26
+
+
 async def test_many_at_once_never_pass_more(store: ModelStore, clock: Clock) -> None:
     who = tenant(limits=LIMIT)
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
@@ -263,24 +264,26 @@ class Street:
     def __init__(self, seed: int) -> None:
         self.dice = random.Random(seed)
         self.hall = Hall()
-        self.limit = self.dice.randint(1, 4)
+        self.limits = Counter({"": self.dice.randint(1, 4), "user#ann": self.dice.randint(1, 3)})
         self.skew_s = self.dice.choice((0, 0, 5))
-        self.sitting = self.most = self.served = 0
+        self.sitting: Counter[str] = Counter()
+        self.most: Counter[str] = Counter()
+        self.served = 0
 
     async def visit(self) -> None:
         """Come, stay, fall silent and go, by a slow and failing way and by a wrong clock."""
         dice = self.dice
         await asyncio.sleep(dice.uniform(0, 400))
         skew_s = dice.uniform(-self.skew_s, self.skew_s)
-        seat = await self.hall.seats(self._fate, skew_s=skew_s, delay_s=0.5).take(
-            KEY, {"": self.limit}
-        )
+        followers = dict(list(self.limits.items())[: dice.choice((1, 2))])
+        seats = self.hall.seats(self._fate, skew_s=skew_s, delay_s=0.5)
+        seat = await seats.take(KEY, followers)
         if seat is None:
             return
         self.served += 1
         kept = True
         for _ in range(dice.randint(0, 8)):
-            with self._sitting():
+            with self._sitting(list(followers)):
                 await asyncio.sleep(RENEW_S)
             if dice.random() < 0.1:
                 # It hangs, or its process is gone; should it come back, it renews before all else.
@@ -292,8 +295,8 @@ class Street:
             await seat.leave()
 
     def _fate(self, number: int) -> Fate:
-        # What comes of the first two calls is whether there is a seat.
-        faulty = number > 1 and self.dice.random() < 0.05
+        # What comes of the first calls is whether there is a seat.
+        faulty = number > 2 and self.dice.random() < 0.05
         return self.dice.choice(("fail", "lose")) if faulty else "ok"
 
     async def _renew(self, seat: Seat) -> bool:
@@ -303,16 +306,17 @@ class Street:
         return False
 
     @contextmanager
-    def _sitting(self) -> Iterator[None]:
-        self.sitting += 1
-        self.most = max(self.most, self.sitting)
+    def _sitting(self, rows: Iterable[str]) -> Iterator[None]:
+        self.sitting.update(rows)
+        self.most |= self.sitting
         yield
-        self.sitting -= 1
+        self.sitting.subtract(rows)
 
     async def watch(self) -> None:
         while True:
-            assert self.hall.held() <= self.limit
-            assert len(self.hall.store.items) <= self.limit
+            for name, limit in self.limits.items():
+                assert self.hall.held(name) <= limit
+            assert len(self.hall.store.items) <= self.limits.total()
             await asyncio.sleep(1)
 
 
@@ -329,5 +333,6 @@ def test_no_schedule_gives_out_more_than_there_are(seed: int) -> None:
 
     random.seed(seed)
     scenario()
-    assert street.served >= street.limit
-    assert street.most == street.limit
+    assert street.served >= street.limits[""]
+    assert street.most[""] == street.limits[""]
+    assert street.most["user#ann"] <= street.limits["user#ann"]

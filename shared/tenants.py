@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, Literal, Self
 
 from shared import fields as check
-from shared.errors import InvalidRequest
+from shared.errors import InvalidRequest, Unavailable
 from shared.identity.tokens import Issuer
 from shared.limits import (
     DEFAULT_LIMITS,
@@ -159,9 +159,14 @@ class Tenant:
 
     @classmethod
     def from_item(cls, item: Item) -> Self:
+        try:
+            policy = Policy.from_document(check.stored_json(str(item["policy"])))
+        except InvalidRequest as error:
+            # It was good when it was set, so by a newer version: no client can put that right.
+            raise Unavailable("This version cannot read the tenant's settings.") from error
         return cls(
             name=str(item["pk"]),
-            policy=Policy.from_document(check.stored_json(str(item["policy"]))),
+            policy=policy,
             suspended=bool(item["suspended"]),
             secret=bytes.fromhex(str(item["secret"])),
             created_at=int(item["created_at"]),

@@ -68,8 +68,8 @@ class Policy:
     """What a tenant may do and wants done.
 
     `limits` are on the tenant as a whole, the others on each of its users, and on each address of
-    its clients. `shards` spreads its counters, for many starts a second. `on_outage` says what
-    becomes of starts while the counters cannot be written.
+    its clients. `shards` spreads the tenant's counters, for many starts a second. `on_outage` says
+    what becomes of starts while the counters cannot be written.
     """
 
     limits: Limits = DEFAULT_LIMITS

@@ -156,9 +156,9 @@ class _Routes:
         key: StreamKey = request.state.key
         caller = caller_of(request)
         after, limit, wait_s = native.decode_poll(request.query_params)
-        policy = caller.tenant.policy
+        bounds = caller.bounds
         follower = Follower(self._takeovers, self._services.live, key, after)
-        page = await follower.page(limit=min(limit, policy.page), wait_s=min(wait_s, policy.wait_s))
+        page = await follower.page(limit=min(limit, bounds.page), wait_s=min(wait_s, bounds.wait_s))
         await self._polls.polled(key, caller, after, page)
         body = native.encode_page(page)
         headers = {"cache-control": "no-store", "stream-id": key.stream}

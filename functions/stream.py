@@ -180,7 +180,7 @@ class EventStream(Response):
     """A response of Server-Sent Events: what a follower finds, with heartbeats in the silence.
 
     It ends with the stream, when its client leaves or takes nothing any more, when what the client
-    showed is no longer good, and in any case after the time that its tenant allows a connection, or
+    showed is no longer good, and in any case after the time that its connection may last, or
     shortly before the invocation ends: then with a hint to connect again. Where it has a
     `production` it does not end before that.
     """
@@ -213,13 +213,13 @@ class EventStream(Response):
         self._production = production
         self._seat: Seat | None = None
         self._renew_at = 0.0
-        policy = self._caller.tenant.policy
-        self._idle_s = policy.idle_s
+        bounds = self._caller.bounds
+        self._idle_s = bounds.idle_s
         now = asyncio.get_running_loop().time()
         deadline = invocation_deadline(request)
         end = math.inf if deadline is None else deadline
         self._gives_up_at = end - FOLLOW_MARGIN_S / 2
-        self._ends_at = min(end - FOLLOW_MARGIN_S, now + policy.connection_s)
+        self._ends_at = min(end - FOLLOW_MARGIN_S, now + bounds.connection_s)
 
     async def begin(self) -> bool:
         """Read what is there. False when the stream is closed and all of it was seen before."""
@@ -231,11 +231,11 @@ class EventStream(Response):
 
     async def take_seat(self) -> bool:
         """Whether there is room for another follower. Who takes a seat has to leave it."""
-        limit = self._caller.tenant.policy.followers
-        if limit is None:
+        rows = self._caller.bounds.followers
+        if not rows:
             return True
         try:
-            self._seat = await self._services.seats.take(self._key, limit)
+            self._seat = await self._services.seats.take(self._key, rows)
         except Unavailable:
             return True  # it bounds the cost of readers, and must not keep them from reading
         if self._seat is None:
@@ -317,8 +317,7 @@ class EventStream(Response):
 
     async def leave_seat(self) -> None:
         if self._seat:
-            with suppress(Unavailable):
-                await self._seat.leave()
+            await self._seat.leave()
 
     async def _leave(self) -> None:
         """Give the seat back, and tell the audit from where to where this connection went."""

@@ -25,9 +25,11 @@ DOCUMENT_CHARS_MAX = 256 * 1024
 
 
 def add(options: Namespace) -> int:
-    document = _read(options.file) if options.file else Policy().to_document()
+    given = _read(options.file) if options.file else {}
 
     async def work(place: Place) -> int:
+        # Complete, so that whatever can be set can be assigned to.
+        document = Policy.from_document(given).to_document()
         assign(document, options.assignments)
         tenant = await Administration(place.store).add_tenant(options.tenant, document)
         changed = changes(Policy().to_document(), tenant.policy.to_document())
@@ -46,7 +48,7 @@ def add(options: Namespace) -> int:
 def change(options: Namespace) -> int:
     if not options.assignments and not options.file:
         options.parser.error("say what to set: NAME=VALUE, or --file")
-    document = _read(options.file) if options.file else None
+    given = _read(options.file) if options.file else None
 
     async def work(place: Place) -> int:
         await known(place, options.tenant)
@@ -54,9 +56,8 @@ def change(options: Namespace) -> int:
 
         def edit(current: dict[str, Any]) -> None:
             before.update(deepcopy(current))
-            if document is not None:
-                current.clear()
-                current.update(document)
+            if given is not None:
+                current.update(Policy.from_document(given).to_document())
             assign(current, options.assignments)
 
         tenant = await Administration(place.store).set_policy(options.tenant, edit)
@@ -192,7 +193,7 @@ def _shortly(policy: Policy) -> list[tuple[str, str]]:
     """The settings for people: limits of which none is set are one line."""
     document = policy.to_document()
     for name in ("user_limits", "address_limits"):
-        if not any(bound is not None for bound in document[name].values()):
+        if not any(bound not in (None, []) for bound in document[name].values()):
             document[name] = None
     return [(name, shown(value)) for name, value in flat(document)]
 

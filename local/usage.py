@@ -9,8 +9,9 @@ from local.lookup import each, known, state
 from local.terminal import Cell, Progress, bar, counted, show_json, show_table
 from local.where import Place, run
 from shared.dialects.native import encode_usage
+from shared.limits import COUNT_MAX
 from shared.quotas import Left, Quotas
-from shared.tenants import COUNT_MAX, Tenant
+from shared.tenants import Tenant
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from shared.errors import CredentialEnded, Unauthenticated
 from shared.identity import ADMIN, Identity, jwks, tickets
 from shared.identity.keys import Keys
 from shared.identity.tokens import Tokens, is_token
+from shared.limits import Bounds
 from shared.records import StreamKey
 from shared.table import Store
 from shared.tenants import Tenant, Tenants, is_tenant
@@ -124,6 +125,11 @@ class Caller:
     identity: Identity
     tenant: Tenant
     address: str | None = None
+
+    @property
+    def bounds(self) -> Bounds:
+        """What holds for each of its requests."""
+        return self.tenant.bounds(self.identity.user, self.address)
 
 
 def actor(caller: Caller) -> Actor:

@@ -33,6 +33,18 @@ def parse_json(raw: bytes) -> dict[str, Any]:
     return value
 
 
+class _Stored(dict[str, Any]):
+    """An object of a document that was checked when it was stored, maybe by a newer version."""
+
+
+def stored_json(text: str) -> dict[str, Any]:
+    """A document of ours from the table. While two versions run it may have names, at any depth,
+    that this one does not know: they are passed over.
+    """
+    document: dict[str, Any] = json.loads(text, object_hook=_Stored)
+    return document
+
+
 def _number(text: str) -> int | float:
     """A number with a point or an exponent: `1.0` and `1e3` are whole, as JSON Schema has it."""
     number = float(text)
@@ -43,7 +55,7 @@ def _number(text: str) -> int | float:
 def known(value: Mapping[str, Any], names: tuple[str, ...], path: str = "") -> None:
     """Refuse fields that nobody would read: a misspelt one must not pass in silence."""
     for name in value:
-        if name not in names:
+        if name not in names and not isinstance(value, _Stored):
             field = f"{path}.{name[:100]}" if path else name[:100]
             raise InvalidRequest(
                 f"`{field}` is not known here. Known: {', '.join(names)}.", field=field
@@ -114,7 +126,7 @@ def _bound(field: str, what: str, least: int, most: int) -> NoReturn:
 
 
 def _name(value: Any) -> str:
-    return _NAMES[type(value)]
+    return _NAMES[dict if isinstance(value, dict) else type(value)]
 
 
 def _short(value: int) -> str:

@@ -20,6 +20,7 @@ from shared.errors import (
 )
 from shared.idempotency import Idempotency
 from shared.lifecycle import Lifecycle, Opening
+from shared.limits import Bounds
 from shared.log import unknown_stream
 from shared.models import Ask, Message, Models, estimate
 from shared.models.fallback import Fallback
@@ -108,7 +109,7 @@ class Starting:
         (parent), `TooLarge`, `LimitExceeded`, `PolicyViolated`, `IdempotencyKeyReused`,
         `Unavailable`.
         """
-        start = _within(caller.tenant, start)
+        start = _within(caller.bounds, start)
         fallbacks = caller.tenant.policy.fallbacks.get(start.model, ())
         model = Fallback.of(self._models, start.model, fallbacks, self._breakers)
         try:
@@ -164,12 +165,11 @@ class Starting:
         return replace(start, messages=before + answer + start.messages)
 
 
-def _within(tenant: Tenant, start: Start) -> Start:
-    """The request within what its tenant allows, its `max_tokens` filled in."""
-    policy = tenant.policy
-    if not policy.allows(start.model):
+def _within(bounds: Bounds, start: Start) -> Start:
+    """The request within what its caller may, its `max_tokens` filled in."""
+    if not bounds.allows(start.model):
         raise Forbidden(f"The model '{start.model[:100]}' is not open to you.", field="model")
-    most = policy.max_tokens
+    most = bounds.max_tokens
     if most is not None and (start.max_tokens or 0) > most:
         raise InvalidRequest(
             f"`max_tokens` is {start.max_tokens}; your bound is {most}.",

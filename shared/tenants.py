@@ -4,18 +4,28 @@ A tenant that has set nothing has the defaults. What a document says is checked 
 that a request never meets a setting that cannot be.
 """
 
-import json
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, fields
+from hashlib import blake2b
+from ipaddress import IPv6Address, ip_address, ip_network
 from types import MappingProxyType
 from typing import Any, Literal, Self
 
 from shared import fields as check
 from shared.elapsed import elapsed
-from shared.errors import InvalidRequest
+from shared.errors import InvalidRequest, Unavailable
 from shared.identity.tokens import Issuer
+from shared.limits import (
+    DEFAULT_LIMITS,
+    MODELS_MAX,
+    NO_LIMITS,
+    Bounds,
+    Limits,
+    Subject,
+    model_names,
+)
 from shared.models import FALLBACKS_MAX
 from shared.origins import parse_origin
 from shared.records import DAY_S, Item, dump
@@ -30,8 +40,6 @@ LIST_MAX = 1000
 SHARDS_MAX = 64
 ORIGINS_MAX = 20
 ISSUERS_MAX = 5
-MODELS_MAX = 50
-COUNT_MAX = 10**12
 
 _TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _EVERYBODY = "#tenants"
@@ -41,65 +49,15 @@ def is_tenant(name: str) -> bool:
     return _TENANT.fullmatch(name) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one subject (a tenant, a user of it, a client's address) may use; None: no bound.
-
-    Tokens are those of prompts and answers together. Days and months are those of UTC.
-    """
-
-    streams_at_once: int | None = None
-    starts_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    #: How many tokens may be used at once after a pause; as many as in a minute where not said.
-    tokens_burst: int | None = None
-    tokens_per_day: int | None = None
-    tokens_per_month: int | None = None
-    polls_per_minute: int | None = None
-
-    @property
-    def any(self) -> bool:
-        return any(getattr(self, f.name) is not None for f in fields(self))
-
-    @classmethod
-    def from_document(cls, value: Any, path: str, default: Self) -> Self:
-        document = check.mapping(value, path)
-        names = tuple(f.name for f in fields(cls))
-        check.known(document, names, path)
-        known = {name: getattr(default, name) for name in names}
-        for name, bound in document.items():
-            if bound is not None:
-                check.whole(bound, f"{path}.{name}", least=0, most=COUNT_MAX)
-            known[name] = bound
-        if known["tokens_burst"] is not None and known["tokens_per_minute"] is None:
-            raise InvalidRequest(
-                f"`{path}.tokens_burst` needs `tokens_per_minute`.", field=f"{path}.tokens_burst"
-            )
-        return cls(**known)
-
-    def to_document(self) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name) for f in fields(self)}
-
-
-#: Enough for a team, and little enough that a runaway client starves nobody.
-DEFAULT_LIMITS = Limits(streams_at_once=100, starts_per_minute=600)
-NO_LIMITS = Limits()
-
-#: The whole numbers of a document: their bounds, and whether they may be null.
-_NUMBERS: Mapping[str, tuple[int, int, bool]] = MappingProxyType(
+#: The whole numbers of a document, and their bounds.
+_NUMBERS: Mapping[str, tuple[int, int]] = MappingProxyType(
     {
-        "shards": (1, SHARDS_MAX, False),
-        "max_tokens": (1, 200_000, True),
-        "wait_s": (0, 20, False),
-        "page": (1, 1000, False),
-        "followers": (1, 1000, True),
-        "idle_s": (5, 900, False),
-        "connection_s": (10, 900, False),
-        "ticket_s": (10, 3600, False),
-        "takeovers": (0, 10, False),
-        "pause_s": (60, 7 * DAY_S, False),
-        "retention_days": (1, 3650, False),
-        "audit_retention_days": (1, 3650, False),
+        "shards": (1, SHARDS_MAX),
+        "ticket_s": (10, 3600),
+        "takeovers": (0, 10),
+        "pause_s": (60, 7 * DAY_S),
+        "retention_days": (1, 3650),
+        "audit_retention_days": (1, 3650),
     }
 )
 _CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -109,28 +67,19 @@ _CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a tenant may do and wants done. `shards` spreads its counters, for many starts a second.
+    """What a tenant may do and wants done.
 
-    `max_tokens` bounds each answer, and is what one without a `max_tokens` of its own may say.
-    `models` are names, or beginnings of names that end in `*`; none means all. `followers` is how
-    many may follow one stream at once. A connection ends, to be made anew, when its client has
-    taken nothing for `idle_s`, and after `connection_s` in any case. `takeovers` is how often an
-    answer may lose its producer, and `pause_s` how long it may be paused. `on_outage` says what
-    becomes of starts while the counters cannot be written.
+    `limits` are on the tenant as a whole, the others on each of its users, and on each address of
+    its clients. `shards` spreads the tenant's counters, for many starts a second. `takeovers` is
+    how often an answer may lose its producer, and `pause_s` how long it may be paused. `on_outage`
+    says what becomes of starts while the counters cannot be written.
     """
 
     limits: Limits = DEFAULT_LIMITS
     user_limits: Limits = NO_LIMITS
     address_limits: Limits = NO_LIMITS
     shards: int = 1
-    max_tokens: int | None = None
-    models: tuple[str, ...] = ()
     fallbacks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    wait_s: int = 20
-    page: int = 1000
-    followers: int | None = None
-    idle_s: int = 60
-    connection_s: int = 900
     ticket_s: int = 600
     takeovers: int = 3
     pause_s: int = DAY_S
@@ -142,21 +91,12 @@ class Policy:
     origins: tuple[str, ...] = ()
     issuers: tuple[Issuer, ...] = ()
 
-    def allows(self, model: str) -> bool:
-        """Whether this model may be asked for."""
-        return not self.models or any(
-            model.startswith(name[:-1]) if name.endswith("*") else model == name
-            for name in self.models
-        )
-
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Self:
         """Check a document. Raises `InvalidRequest`, which names the field and its bounds."""
-        check.known(document, tuple(f.name for f in fields(cls)))
-        known: dict[str, Any] = {}
-        for name, value in document.items():
-            known[name] = _CHECKS.get(name, _plain)(name, value)
-        return cls(**known)
+        names = tuple(f.name for f in fields(cls))
+        check.known(document, names)
+        return cls(**{n: _CHECKS.get(n, _plain)(n, document[n]) for n in names if n in document})
 
     def to_document(self) -> dict[str, Any]:
         return {
@@ -164,7 +104,6 @@ class Policy:
             "user_limits": self.user_limits.to_document(),
             "address_limits": self.address_limits.to_document(),
             **{name: getattr(self, name) for name in (*_NUMBERS, *_CHOICES)},
-            "models": list(self.models),
             "fallbacks": {model: list(others) for model, others in self.fallbacks.items()},
             "redaction": self.redaction.to_document(),
             "origins": list(self.origins),
@@ -175,22 +114,15 @@ class Policy:
 def _plain(name: str, value: Any) -> Any:
     if name in _CHOICES:
         return check.one_of(value, name, _CHOICES[name])
-    least, most, may_be_null = _NUMBERS[name]
-    return (
-        None if value is None and may_be_null else check.whole(value, name, least=least, most=most)
-    )
-
-
-def _models(name: str, value: Any, most: int = MODELS_MAX) -> tuple[str, ...]:
-    listed = check.items(value, name, least=0, most=most)
-    return tuple(check.text(m, f"{name}[{i}]", most=200) for i, m in enumerate(listed))
+    least, most = _NUMBERS[name]
+    return check.whole(value, name, least=least, most=most)
 
 
 def _fallbacks(name: str, value: Any) -> dict[str, tuple[str, ...]]:
     document = check.mapping(value, name)
     for model in check.items(list(document), name, least=0, most=MODELS_MAX):
         check.text(model, name, most=200)
-    return {m: _models(f"{name}.{m}", others, FALLBACKS_MAX) for m, others in document.items()}
+    return {m: model_names(others, f"{name}.{m}", FALLBACKS_MAX) for m, others in document.items()}
 
 
 def _origins(name: str, value: Any) -> tuple[str, ...]:
@@ -211,7 +143,6 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = MappingProxyType(
         "limits": lambda name, value: Limits.from_document(value, name, DEFAULT_LIMITS),
         "user_limits": lambda name, value: Limits.from_document(value, name, NO_LIMITS),
         "address_limits": lambda name, value: Limits.from_document(value, name, NO_LIMITS),
-        "models": _models,
         "fallbacks": _fallbacks,
         "redaction": lambda name, value: Rules.from_document(check.mapping(value, name)),
         "origins": _origins,
@@ -233,21 +164,43 @@ class Tenant:
 
     @classmethod
     def from_item(cls, item: Item) -> Self:
+        try:
+            policy = Policy.from_document(check.stored_json(str(item["policy"])))
+        except InvalidRequest as error:
+            # It was good when it was set, so by a newer version: no client can put that right.
+            raise Unavailable("This version cannot read the tenant's settings.") from error
         return cls(
             name=str(item["pk"]),
-            policy=_stored(str(item["policy"])),
+            policy=policy,
             suspended=bool(item["suspended"]),
             secret=bytes.fromhex(str(item["secret"])),
             created_at=int(item["created_at"]),
             rev=int(item["rev"]),
         )
 
+    def subjects(self, user: str | None, address: str | None) -> tuple[Subject, ...]:
+        """Whose limits hold for who asks: the tenant's, and those on its user and its address."""
+        network = None if address is None else _network(address)
+        named = (
+            ("user", user, self.policy.user_limits),
+            ("address", network, self.policy.address_limits),
+        )
+        return (
+            Subject("tenant", "", self.policy.limits),
+            *(
+                Subject(kind, f"{kind}#{self._digest(name)}", limits)
+                for kind, name, limits in named
+                if name is not None and limits != NO_LIMITS
+            ),
+        )
 
-def _stored(text: str) -> Policy:
-    # While two versions run, a tenant may already have a setting that this one does not know.
-    known = {f.name for f in fields(Policy)}
-    document: dict[str, Any] = json.loads(text)
-    return Policy.from_document({n: value for n, value in document.items() if n in known})
+    def bounds(self, user: str | None, address: str | None) -> Bounds:
+        """What holds for each request of who asks."""
+        return Bounds.of(self.subjects(user, address))
+
+    def _digest(self, name: str) -> str:
+        """Short, whatever the name, and telling nobody whose it is: the log keeps it, too."""
+        return blake2b(name.encode(), key=self.secret, digest_size=16).hexdigest()
 
 
 class Tenants:
@@ -372,6 +325,17 @@ def _partitions(policy: Policy) -> set[str]:
 
 def _place(tenant: str) -> Item:
     return {"pk": tenant, "what": "settings"}
+
+
+def _network(address: str) -> str:
+    """What one client may be taken to have: an IPv4 address, or the /64 of an IPv6 one."""
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped:
+        parsed = parsed.ipv4_mapped
+    return str(ip_network((parsed, 32 if parsed.version == 4 else 64), strict=False))
 
 
 def _issuer_partition(issuer: str) -> str:

@@ -14,8 +14,9 @@ from shared import errors, follower, held, idempotency, log, permit, producer, s
 from shared.dialects import native
 from shared.errors import SluiceError
 from shared.identity import SCOPES, keys
+from shared.limits import Limits
 from shared.settings import Settings
-from shared.tenants import Limits, Policy
+from shared.tenants import Policy
 from tests.model_store import ModelStore
 
 ROOT = Path(__file__).parents[1]

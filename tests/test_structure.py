@@ -22,10 +22,10 @@ ALLOWED = {
 #: Within `shared`: a module may import only what stands before it.
 LAYERS = (
     *("settings", "errors", "fields", "schema", "logger", "elapsed", "records", "table", "live"),
-    *("pacing", "identity", "redaction", "origins", "breaker", "models", "held", "tenants"),
-    *("audit", "authority", "permit", "quotas", "seats", "log", "idempotency", "past"),
-    *("lifecycle", "takeover", "follower", "reading", "producer", "steering", "starting"),
-    *("erasure", "export", "administration", "dialects", "middleware"),
+    *("pacing", "identity", "redaction", "origins", "breaker", "models", "held", "limits"),
+    *("tenants", "audit", "authority", "permit", "quotas", "seats", "log", "idempotency"),
+    *("past", "lifecycle", "takeover", "follower", "reading", "producer", "steering"),
+    *("starting", "erasure", "export", "administration", "dialects", "middleware"),
 )
 
 

@@ -17,17 +17,16 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from hashlib import blake2b
-from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
 from shared.errors import LimitExceeded, TooLarge, rate_limit_policy
+from shared.limits import Counted
 from shared.quotas.counters import (
+    Account,
     Book,
     Left,
-    Subject,
     Wanted,
     grant,
     holding,
@@ -39,20 +38,20 @@ from shared.quotas.rate import Rate
 from shared.records import DAY_S, Item
 from shared.schema import TENANTS
 from shared.table import Delete, Store, Write
-from shared.tenants import SHARDS_MAX, Limits, Tenant
+from shared.tenants import SHARDS_MAX, Tenant
 
 __all__ = [
     "OUTPUT_TOKENS_DEFAULT",
+    "Account",
     "Admission",
     "Left",
     "Quotas",
-    "Subject",
     "Wanted",
     "rate_limit_headers",
     "settlement",
 ]
 
-#: What an answer may say where tokens are limited and neither it nor its tenant has a `max_tokens`.
+#: What an answer may say where tokens are limited, and neither it nor any limit has `max_tokens`.
 OUTPUT_TOKENS_DEFAULT = 4096
 #: Counters of users and addresses that are not seen for so long are forgotten.
 IDLE_RETENTION_DAYS = 62
@@ -63,7 +62,7 @@ class Admission:
     """A start that may go ahead, once `writes` are written with it.
 
     `held` goes into the `opened` record. `allowance` is how many tokens the answer may have by the
-    subjects' budgets; None where none limits tokens. `subjects` are in the order of the writes, and
+    accounts' budgets; None where none limits tokens. `accounts` are in the order of the writes, and
     `states` what was read of them; `elsewhere` are the tenant's other shards.
     """
 
@@ -71,9 +70,9 @@ class Admission:
     held: Mapping[str, Any]
     allowance: int | None
     left: tuple[Left, ...] = ()
-    subjects: tuple[Subject, ...] = ()
+    accounts: tuple[Account, ...] = ()
     states: tuple[Item, ...] = ()
-    elsewhere: tuple[Subject, ...] = ()
+    elsewhere: tuple[Account, ...] = ()
 
 
 class Quotas:
@@ -97,9 +96,9 @@ class Quotas:
         """Whether a stream may start now. Raises as `decide`, and `Unavailable`."""
         shards = _shards(tenant)
         self._dice.shuffle(shards)
-        subjects = (shards[0], *_starters(tenant, user, address))
-        states = await self._read(subjects)
-        return await self._somewhere(subjects, states, tuple(shards[1:]), wanted)
+        accounts = (shards[0], *_starters(tenant, user, address))
+        states = await self._read(accounts)
+        return await self._somewhere(accounts, states, tuple(shards[1:]), wanted)
 
     async def ask(self, tenant: Tenant, user: str | None, address: str | None) -> None:
         """Count a request that is not a start. Raises `LimitExceeded`."""
@@ -118,24 +117,24 @@ class Quotas:
             known if holder is None else holder
             for known, holder in zip(admission.states, holders, strict=True)
         )
-        return await self._somewhere(admission.subjects, states, admission.elsewhere, wanted)
+        return await self._somewhere(admission.accounts, states, admission.elsewhere, wanted)
 
     async def _somewhere(
         self,
-        subjects: tuple[Subject, ...],
+        accounts: tuple[Account, ...],
         states: tuple[Item, ...],
-        elsewhere: tuple[Subject, ...],
+        elsewhere: tuple[Account, ...],
         wanted: Wanted,
     ) -> Admission:
         """A limit is used up in one shard only when it is in all of them."""
         try:
-            return replace(self.decide(subjects, states, wanted), elsewhere=elsewhere)
+            return replace(self.decide(accounts, states, wanted), elsewhere=elsewhere)
         except (LimitExceeded, TooLarge) as error:
             # What refuses a user does so in every shard.
             if not elsewhere or not error.extensions["policy"].startswith("tenant-"):
                 raise
             refusals = [error]
-        mine, *others = subjects
+        mine, *others = accounts
         for shard, state in zip(elsewhere, await self._read(elsewhere), strict=True):
             try:
                 admission = self.decide((shard, *others), (state, *states[1:]), wanted)
@@ -147,7 +146,7 @@ class Quotas:
         raise min(refusals, key=lasts)
 
     def decide(
-        self, subjects: Sequence[Subject], states: Sequence[Item], wanted: Wanted
+        self, accounts: Sequence[Account], states: Sequence[Item], wanted: Wanted
     ) -> Admission:
         """As `admit`, on counters that were read already; an empty item where there are none.
 
@@ -155,36 +154,37 @@ class Quotas:
         than what a limit ever lets through.
         """
         now_ms = int(self._now() * 1000)
-        books = [Book(s, state, now_ms) for s, state in zip(subjects, states, strict=True)]
+        books = [Book(s, state, now_ms) for s, state in zip(accounts, states, strict=True)]
         granted = grant(books, wanted)
         tokens = granted or 0
         # One shard does not know what the others have left.
-        telling = [book for book in books if book.subject.limits == book.subject.whole]
+        telling = [book for book in books if book.account.limits == book.account.whole]
         return Admission(
             writes=tuple(book.taking(tokens) for book in books),
-            held=holding(subjects, tokens, 1, now_ms),
+            held=holding(accounts, tokens, 1, now_ms),
             allowance=None if granted is None else granted - wanted.input_tokens,
             left=tuple(left for book in telling for left in book.left(tokens=tokens, starts=1)),
-            subjects=tuple(subjects),
+            accounts=tuple(accounts),
             states=tuple(states),
         )
 
     def unmetered(self, tenant: Tenant, user: str | None, address: str | None) -> Admission:
         """A start that is let pass while the counters do not answer: its end charges all of it."""
-        subjects = (self._dice.choice(_shards(tenant)), *_starters(tenant, user, address))
-        held = holding(subjects, 0, 0, int(self._now() * 1000))
+        accounts = (self._dice.choice(_shards(tenant)), *_starters(tenant, user, address))
+        held = holding(accounts, 0, 0, int(self._now() * 1000))
         return Admission(writes=(), held=held, allowance=None)
 
     async def used(self, tenant: Tenant, user: str | None, address: str | None) -> list[Left]:
         """What is left of every limit on this user at this address, the tenant's shards summed."""
-        subjects = [*_shards(tenant), *_starters(tenant, user, address)]
-        states = await self._read(subjects)
+        accounts = [*_shards(tenant), *_personal(tenant, user, address)]
+        states = await self._read(accounts)
         now_ms = int(self._now() * 1000)
+        books = (Book(a, state, now_ms) for a, state in zip(accounts, states, strict=True))
+        of_starts = [left for book in books for left in book.left(tokens=0, starts=0)]
         summed: dict[str, Left] = {}
-        for subject, state in zip(subjects, states, strict=True):
-            for left in Book(subject, state, now_ms).left(tokens=0, starts=0):
-                so_far = summed.get(left.policy)
-                summed[left.policy] = _sum(so_far, left) if so_far else left
+        for left in (*of_starts, *await self._rate.left(accounts)):
+            so_far = summed.get(left.policy)
+            summed[left.policy] = _sum(so_far, left) if so_far else left
         return list(summed.values())
 
     async def history(self, tenant: Tenant) -> dict[str, int]:
@@ -198,8 +198,8 @@ class Quotas:
                 found[period] = found.get(period, 0) + int(value)
         return dict(sorted(found.items()))
 
-    async def _read(self, subjects: Sequence[Subject]) -> tuple[Item, ...]:
-        gets = (self._store.get(TENANTS, subject.key) for subject in subjects)
+    async def _read(self, accounts: Sequence[Account]) -> tuple[Item, ...]:
+        gets = (self._store.get(TENANTS, account.key) for account in accounts)
         return tuple(item or {} for item in await asyncio.gather(*gets))
 
 
@@ -212,12 +212,12 @@ def rate_limit_headers(left: Sequence[Left]) -> dict[str, str]:
     return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(now)}
 
 
-def _shards(tenant: Tenant) -> list[Subject]:
-    limits = tenant.policy.limits
+def _shards(tenant: Tenant) -> list[Account]:
+    limits = tenant.policy.limits.counted
     # None without a part of each limit.
-    count = min([tenant.policy.shards, *filter(None, limits.to_document().values())])
+    count = min([tenant.policy.shards, *filter(None, asdict(limits).values())])
     return [
-        Subject("tenant", f"quota#{tenant.name}##{n}", _share(limits, n, count), limits)
+        Account("tenant", f"quota#{tenant.name}##{n}", _share(limits, n, count), limits)
         for n in range(count)
     ]
 
@@ -230,49 +230,31 @@ def removing(tenant: str) -> list[Write]:
     ]
 
 
-def _share(limits: Limits, shard: int, shards: int) -> Limits:
+def _share(limits: Counted, shard: int, shards: int) -> Counted:
     """One shard's part of each limit; the parts of all sum up to the whole."""
 
     def part(limit: int | None) -> int | None:
         return None if limit is None else limit // shards + (shard < limit % shards)
 
-    return Limits(**{name: part(limit) for name, limit in limits.to_document().items()})
+    return Counted(**{name: part(limit) for name, limit in asdict(limits).items()})
 
 
-def _personal(tenant: Tenant, user: str | None, address: str | None) -> list[Subject]:
-    """The user and the address, where there are limits on them."""
-    policy = tenant.policy
+def _personal(tenant: Tenant, user: str | None, address: str | None) -> list[Account]:
+    """Those of the user and the address, where there are limits on them to count by."""
     # While a stream runs its permit must not be forgotten, nor by the end of an older stream.
-    days = policy.retention_days + max(policy.retention_days, IDLE_RETENTION_DAYS)
-    network = None if address is None else _network(address)
-    named = (("user", user, policy.user_limits), ("address", network, policy.address_limits))
+    kept = tenant.policy.retention_days
+    kept_s = (kept + max(kept, IDLE_RETENTION_DAYS)) * DAY_S
+    _, *personal = tenant.subjects(user, address)
     return [
-        Subject(kind, _personal_pk(tenant, kind, name), limits, limits, days * DAY_S)
-        for kind, name, limits in named
-        if name is not None and limits.any
+        Account(s.kind, f"quota#{tenant.name}#{s.name}", counted, counted, kept_s)
+        for s in personal
+        if (counted := s.limits.counted).any
     ]
 
 
-def _starters(tenant: Tenant, user: str | None, address: str | None) -> list[Subject]:
+def _starters(tenant: Tenant, user: str | None, address: str | None) -> list[Account]:
     """Those of them whose starts are limited, and not only how often they ask."""
-    return [subject for subject in _personal(tenant, user, address) if subject.limits_starts]
-
-
-def _personal_pk(tenant: Tenant, kind: str, name: str) -> str:
-    """Short, whatever the name, and telling nobody whose it is: the log keeps it, too."""
-    digest = blake2b(name.encode(), key=tenant.secret, digest_size=16).hexdigest()
-    return f"quota#{tenant.name}#{kind}#{digest}"
-
-
-def _network(address: str) -> str:
-    """What one client may be taken to have: an IPv4 address, or the /64 of an IPv6 one."""
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped:
-        parsed = parsed.ipv4_mapped
-    return str(ip_network((parsed, 32 if parsed.version == 4 else 64), strict=False))
+    return [account for account in _personal(tenant, user, address) if account.limits_starts]
 
 
 def _sum(a: Left, b: Left) -> Left:

@@ -1,4 +1,4 @@
-"""The counters of one subject, as values. No I/O.
+"""The counters of one account, as values. No I/O.
 
 A bucket is a level and the moment it was true; it fills by the limit per minute, up to its burst.
 Levels are in 1/60,000 of a token (or of a start), so that a millisecond's refill is a whole number.
@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from shared.errors import LimitExceeded, TooLarge
+from shared.limits import Counted
 from shared.records import DAY_S, Item
 from shared.schema import TENANTS
 from shared.table import Put, Update, Write
-from shared.tenants import Limits
 
 #: When to ask again for a permit: nobody knows when a stream ends.
 PERMIT_RETRY_S = 2
@@ -45,8 +45,8 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """Whose counters these are: a tenant's (`tenant`), a `user`'s or an `address`'s.
+class Account:
+    """The counters of one subject: of a `tenant` one shard of them, of a `user`, of an `address`.
 
     `limits` are on these counters. Where they are one shard of several, `whole` are the tenant's.
     `kept_s` is for how long after the last start they are kept; None: for ever.
@@ -54,8 +54,8 @@ class Subject:
 
     kind: str
     pk: str
-    limits: Limits
-    whole: Limits
+    limits: Counted
+    whole: Counted
     kept_s: int | None = None
 
     @property
@@ -88,7 +88,7 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """One limit on one subject at one moment; `counts` is the attribute that counts it.
+    """One limit on one account at one moment; `counts` is the attribute that counts it.
 
     `limit` is what is told of it, `full` the most that these counters ever have of it. `level`,
     what there is of it now, and `gain`, what it gets each millisecond, are in 1/60,000. It gains
@@ -130,7 +130,8 @@ class Meter:
 
     def less(self, amount: int) -> Left:
         """What is left of it once so much is taken."""
-        reset_s = self._wait_s(self.full + amount) if self.window_s else 0
+        lacks = self.window_s and self.level < (self.full + amount) * UNIT
+        reset_s = self._wait_s(self.full + amount) if lacks else 0
         left = max(self.left - amount, 0)
         return Left(self.policy, self.unit, self.limit, self.window_s, left, reset_s)
 
@@ -143,13 +144,13 @@ class Meter:
 
 
 class Book:
-    """One subject's counters at one moment: a meter for each limit on it.
+    """One account at one moment: a meter for each limit on it.
 
     `state` is the item that holds them, an empty one where there is none yet.
     """
 
-    def __init__(self, subject: Subject, state: Item, now_ms: int) -> None:
-        self.subject = subject
+    def __init__(self, account: Account, state: Item, now_ms: int) -> None:
+        self.account = account
         self._state = state
         self._now_ms = now_ms
         self._moment = datetime.fromtimestamp(now_ms / 1000, UTC)
@@ -160,7 +161,7 @@ class Book:
         self.meters = {
             counts: self._meter(counts, limit, unit, window_s)
             for counts, limit, unit, window_s in _LIMITS
-            if getattr(subject.limits, limit) is not None
+            if getattr(account.limits, limit) is not None
         }
 
     def taking(self, tokens: int) -> Write:
@@ -175,20 +176,20 @@ class Book:
             if name in self.meters:
                 # Also where that is 0: a bucket without a level is full.
                 add[name] = self.meters[name].level - amount * UNIT - self._counted(name)
-        stamps = {"at": self._at, **self.subject.expiry(self._now_ms)}
+        stamps = {"at": self._at, **self.account.expiry(self._now_ms)}
         if not self._state:
-            return Put(TENANTS, {**self.subject.key, **stamps, **add})
+            return Put(TENANTS, {**self.account.key, **stamps, **add})
         unlimited = {"starts", "tokens"} - self.meters.keys()
         gone = tuple(n for n in self._state if n in unlimited or outdated(n, self._moment))
         where: Item = {"rev": self._counted("rev")}
-        return Update(TENANTS, self.subject.key, stamps, add=add, remove=gone, where=where)
+        return Update(TENANTS, self.account.key, stamps, add=add, remove=gone, where=where)
 
     def left(self, *, tokens: int, starts: int) -> list[Left]:
         """What is left of each limit once so many tokens and starts are taken."""
         return [m.less(tokens if m.unit == "tokens" else starts) for m in self.meters.values()]
 
     def _meter(self, counts: str, limit: str, unit: str, window_s: int) -> Meter:
-        most, burst = int(getattr(self.subject.limits, limit)), self.subject.limits.tokens_burst
+        most, burst = int(getattr(self.account.limits, limit)), self.account.limits.tokens_burst
         full, gain = most, 0
         match counts:
             case "active":
@@ -204,8 +205,8 @@ class Book:
                 used, end = _period(counts, self._moment)
                 level = (most - self._counted(used)) * UNIT
                 wait_ms = int(end.timestamp() * 1000) - self._now_ms
-        policy = f"{self.subject.kind}-{limit.replace('_', '-')}"
-        told = int(getattr(self.subject.whole, limit)) if full else 0
+        policy = f"{self.account.kind}-{limit.replace('_', '-')}"
+        told = int(getattr(self.account.whole, limit)) if full else 0
         return Meter(counts, policy, unit, told, window_s, full, level, gain, wait_ms)
 
     def _counted(self, name: str) -> int:
@@ -243,12 +244,12 @@ def lasts(refusal: LimitExceeded | TooLarge) -> tuple[int, int]:
     return (0, refusal.retry_after_s) if refusal.extensions["limit"] else (2, 0)
 
 
-def holding(subjects: Sequence[Subject], tokens: int, permits: int, now_ms: int) -> dict[str, Any]:
+def holding(accounts: Sequence[Account], tokens: int, permits: int, now_ms: int) -> dict[str, Any]:
     """What a stream holds, and of whom; also who has a bucket, and when to forget whom."""
     whose: dict[str, Item] = {}
-    for subject in subjects:
-        bucket: Item = {"bucket": int(subject.limits.tokens_per_minute is not None)}
-        whose[subject.pk] = bucket | subject.expiry(now_ms)
+    for account in accounts:
+        bucket: Item = {"bucket": int(account.limits.tokens_per_minute is not None)}
+        whose[account.pk] = bucket | account.expiry(now_ms)
     return {"tokens": tokens, "permits": permits, "at": now_ms, "subjects": whose}
 
 

@@ -9,13 +9,12 @@ import time
 from collections.abc import Callable, Sequence
 
 from shared.errors import LimitExceeded, Unavailable
-from shared.quotas.counters import UNIT, Subject, filled
+from shared.quotas.counters import UNIT, Account, Left, Meter, filled
 from shared.records import Item
 from shared.schema import TENANTS
 from shared.table import Put, Store, Update
 
-POLICY = "polls-per-minute"
-#: How often a write is tried again that lost to another request of the same subject.
+#: How often a write is tried again that lost to another request of the same account.
 TRIES_MAX = 5
 PAUSE_MAX_S = 0.05
 #: A bucket that was not taken from for so long is full, and need not be kept.
@@ -29,61 +28,81 @@ class Rate:
         self._store = store
         self._now = now
 
-    async def take(self, personal: Sequence[Subject], shards: Sequence[Subject]) -> None:
+    async def take(self, personal: Sequence[Account], shards: Sequence[Account]) -> None:
         """Count one request for each of `personal`, and for one of the tenant's `shards`.
 
         Raises `LimitExceeded`. Where the store does not answer the request passes: it will fail by
         itself, or costs nothing.
         """
         try:
-            for subject in personal:
-                await self._take(subject)
-            for place, shard in enumerate(shards, 1):
-                try:
-                    return await self._take(shard)
-                except LimitExceeded:
-                    if place == len(shards):
-                        raise
+            for account in personal:
+                await self._take(account)
+            await self._take_somewhere(shards)
         except Unavailable:
-            return None
-
-    async def _take(self, subject: Subject) -> None:
-        limit = subject.limits.polls_per_minute
-        if limit is None:
             return
-        place: Item = {"pk": subject.pk, "what": "polls"}
-        state = await self._store.get(TENANTS, place) or {}
+
+    async def _take_somewhere(self, shards: Sequence[Account]) -> None:
+        """A limit is used up only when it is in every shard."""
+        refusals: list[LimitExceeded] = []
+        for shard in shards:
+            try:
+                return await self._take(shard)
+            except LimitExceeded as refusal:
+                refusals.append(refusal)
+        raise min(refusals, key=lambda refusal: refusal.retry_after_s)
+
+    async def _take(self, account: Account) -> None:
+        if account.limits.polls_per_minute is None:
+            return
+        state = await self._store.get(TENANTS, _place(account)) or {}
         for _ in range(TRIES_MAX):
-            now_ms = max(int(self._now() * 1000), int(state.get("at", 0)))
-            past_ms = now_ms - int(state.get("at", now_ms))
-            level = filled(state.get("level"), limit * UNIT, past_ms * limit)
-            if level < UNIT:
-                raise _refusal(subject, -(-(UNIT - level) // (limit * 1000)) if limit else 60)
-            rev = int(state.get("rev", 0))
+            now_ms = int(self._now() * 1000)
+            meter = _meter(account, state, now_ms)
+            if refusal := meter.refusal(1):
+                raise refusal
             change: Item = {
-                "level": level - UNIT,
-                "at": now_ms,
-                "rev": rev + 1,
+                "level": meter.level - UNIT,
+                "at": now_ms + meter.wait_ms,
+                "rev": int(state.get("rev", 0)) + 1,
                 "expires_at": now_ms // 1000 + RETENTION_S,
             }
             held = await self._store.write(
-                Update(TENANTS, place, change, where={"rev": rev})
+                Update(TENANTS, _place(account), change, where={"rev": state["rev"]})
                 if state
-                else Put(TENANTS, place | change)
+                else Put(TENANTS, _place(account) | change)
             )
             if held is None:
                 return
             state = held
             await asyncio.sleep(random.uniform(0, PAUSE_MAX_S))  # noqa: S311
         # So many at once are more than any limit means to let pass.
-        raise _refusal(subject, 1)
+        raise LimitExceeded(meter.policy, limit=meter.limit, window_s=60, retry_after_s=1)
+
+    async def left(self, accounts: Sequence[Account]) -> list[Left]:
+        """What is left of each limit on these."""
+        limited = [a for a in accounts if a.limits.polls_per_minute is not None]
+        states = await asyncio.gather(*(self._store.get(TENANTS, _place(a)) for a in limited))
+        now_ms = int(self._now() * 1000)
+        meters = (_meter(a, state or {}, now_ms) for a, state in zip(limited, states, strict=True))
+        return [meter.less(0) for meter in meters]
 
 
-def _refusal(subject: Subject, retry_after_s: int) -> LimitExceeded:
-    return LimitExceeded(
-        f"{subject.kind}-{POLICY}",
-        limit=subject.whole.polls_per_minute or 0,
-        window_s=60,
+def _place(account: Account) -> Item:
+    return {"pk": account.pk, "what": "polls"}
+
+
+def _meter(account: Account, state: Item, now_ms: int) -> Meter:
+    limit, told = (int(x.polls_per_minute or 0) for x in (account.limits, account.whole))
+    at = max(now_ms, int(state.get("at", 0)))  # never back, as with the counters of starts
+    past_ms = at - int(state.get("at", at))
+    return Meter(
+        counts="polls",
+        policy=f"{account.kind}-polls-per-minute",
         unit="requests",
-        retry_after_s=max(retry_after_s, 1),
+        limit=told,
+        window_s=60,
+        full=limit,
+        level=filled(state.get("level"), limit * UNIT, past_ms * limit),
+        gain=limit,
+        wait_ms=at - now_ms,
     )

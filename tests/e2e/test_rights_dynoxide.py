@@ -139,12 +139,13 @@ async def test_streams_and_users_are_erased(
 
 async def test_a_crowd_takes_as_many_seats_as_there_are(services: Services) -> None:
     key = services.log.new_key("crowded", None, 30)
-    found = await asyncio.gather(*(services.seats.take(key, 5) for _ in range(30)))
+    found = await asyncio.gather(*(services.seats.take(key, {"": 5}) for _ in range(30)))
     taken = [seat for seat in found if seat]
     assert 1 <= len(taken) <= 5
-    while more := await services.seats.take(key, 5):
+    while more := await services.seats.take(key, {"": 5}):
         taken.append(more)
     assert len(taken) == 5
     assert all(await asyncio.gather(*(seat.renew() for seat in taken)))
     await taken[0].leave()
-    assert not (await services.seats.take(key, 4) and await services.seats.take(key, 4))
+    fewer = {"": 4}
+    assert not (await services.seats.take(key, fewer) and await services.seats.take(key, fewer))

@@ -119,7 +119,7 @@ async def test_refusals_are_told(sluice: Sluice) -> None:
     words = [{"word": "bluebird", "mode": "close", "name": "codename"}]
     await sluice.policy(
         user_limits={"starts_per_minute": 1},
-        models=["demo*"],
+        limits={"models": ["demo*"]},
         redaction={"prompts": True, "words": words},
     )
     await sluice.add_key("ada's", user="ada", scopes=frozenset({READ, STREAM}))

@@ -48,10 +48,11 @@ def readings(entries: list[Entry]) -> list[tuple[str, int, int]]:
     ]
 
 
+@pytest.mark.parametrize("group", ["limits", "address_limits"])
 @virtual
-async def test_a_connection_has_its_time_and_the_next_goes_on() -> None:
+async def test_a_connection_has_its_time_and_the_next_goes_on(group: str) -> None:
     async with running() as sluice:
-        await sluice.policy(connection_s=10)
+        await sluice.policy(**{group: {"connection_s": 10}})
         stream = await sluice.launched(MODEL)
         path = f"/v1/streams/{stream}/events"
         began = loop_s()
@@ -83,7 +84,7 @@ async def test_a_hundred_that_end_at_once_are_told_each() -> None:
 @virtual
 async def test_who_holds_the_producers_connection_is_sent_away_too_and_it_goes_on() -> None:
     async with running() as sluice:
-        await sluice.policy(connection_s=10)
+        await sluice.policy(limits={"connection_s": 10})
         first = await sluice.stream.post("/v1/streams", json=start_body(MODEL))
         path = first.headers["location"]
         after = hint_of(first.text)
@@ -117,6 +118,7 @@ class Stalling:
             "path": path,
             "query_string": b"",
             "headers": headers,
+            "client": ("192.0.2.1", 1),
             **scope,
         }
         await app(request, self._receive, self._send)
@@ -135,11 +137,13 @@ class Stalling:
         return b"".join(part.get("body", b"") for part in self.sent).decode()
 
 
-@pytest.mark.parametrize("idle_s", [5, 60])
+@pytest.mark.parametrize(
+    ("group", "idle_s"), [("limits", 5), ("limits", 60), ("address_limits", 5)]
+)
 @virtual
-async def test_a_client_that_takes_nothing_is_let_go(idle_s: int) -> None:
+async def test_a_client_that_takes_nothing_is_let_go(group: str, idle_s: int) -> None:
     async with running() as sluice:
-        await sluice.policy(idle_s=idle_s)
+        await sluice.policy(**{group: {"idle_s": idle_s}})
         stream = await sluice.launched(MODEL)
         peer = Stalling(takes=3)
         began = loop_s()
@@ -161,7 +165,7 @@ async def test_a_client_that_takes_nothing_is_let_go(idle_s: int) -> None:
 @virtual
 async def test_a_client_that_takes_nothing_does_not_hold_an_invocation_to_its_end() -> None:
     async with running() as sluice:
-        await sluice.policy(idle_s=900)
+        await sluice.policy(limits={"idle_s": 900})
         stream = await sluice.launched(MODEL)
         peer = Stalling(takes=3)
         deadline_ms = int((time.time() + 20) * 1000)  # Lambda says it by the machine's clock
@@ -346,7 +350,7 @@ async def test_a_user_grants_its_own_streams_only() -> None:
 @virtual
 async def test_more_followers_than_may_be_are_told_to_come_again() -> None:
     async with running() as sluice:
-        await sluice.policy(followers=2)
+        await sluice.policy(limits={"followers": 2})
         stream = await sluice.launched("demo?tokens=20&rate=2")
         path = f"/v1/streams/{stream}/events"
         following = [asyncio.create_task(sluice.stream.get(path)) for _ in range(2)]
@@ -357,6 +361,38 @@ async def test_more_followers_than_may_be_are_told_to_come_again() -> None:
         whole = [(await one).text for one in following]
         # Their seats are free again.
         assert (await sluice.stream.get(path)).text == whole[0] == whole[1]
+
+
+@pytest.mark.parametrize("group", ["user_limits", "address_limits"])
+@virtual
+async def test_a_user_and_an_address_have_seats_of_their_own(group: str) -> None:
+    async with running() as sluice:
+        for user in ("ada", "bob"):
+            await sluice.add_key(f"{user}'s", user=user)
+        await sluice.policy(**{"limits": {"followers": 3}, group: {"followers": 2}})
+        stream = await sluice.launched("demo?tokens=20&rate=2")
+        path = f"/v1/streams/{stream}/events"
+
+        def follow(key: str, host: str) -> asyncio.Task[httpx.Response]:
+            transport = httpx.ASGITransport(sluice.stream_app, client=(host, 1))
+            asking = httpx.AsyncClient(transport=transport, base_url="http://sluice.test")
+            return asyncio.create_task(asking.get(path, headers=by(key)))
+
+        first = [follow("ada's", "192.0.2.1") for _ in range(2)]
+        await asyncio.sleep(3)
+        full = await follow("ada's", "192.0.2.1")
+        # Another has its own, but there is one seat left of all.
+        second = follow("bob's", "192.0.2.2")
+        await asyncio.sleep(1)
+        none_left = await follow("bob's", "192.0.2.2")
+        for sent_away in (full, none_left):
+            told = f'retry: {FULL_RETRY_MS}\nevent: reconnect\ndata: {{"after":-1}}\n\n'
+            assert (sent_away.status_code, sent_away.text) == (200, told)
+        whole = [(await one).text for one in (*first, second)]
+        assert text_of(whole[0]) == text_of(whole[1]) == text_of(whole[2]) != ""
+        # They have left nothing behind.
+        again = [follow("ada's", "192.0.2.1") for _ in range(2)]
+        assert all([(await one).text in whole for one in again])
 
 
 @virtual

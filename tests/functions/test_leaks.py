@@ -289,11 +289,11 @@ async def credentials(heard: Heard) -> None:
 
 
 async def limits(heard: Heard) -> None:
-    await heard.sluice.policy(user_limits={"starts_per_minute": 1}, max_tokens=100)
+    await heard.sluice.policy(user_limits={"starts_per_minute": 1, "max_tokens": 100})
     for _ in range(2):
         await heard.start("demo?tokens=1")
     await heard.start("demo?tokens=1", max_tokens=101)
-    await heard.sluice.policy(user_limits={}, max_tokens=None)
+    await heard.sluice.policy(user_limits={})
 
 
 async def policies(heard: Heard) -> None:

@@ -1,13 +1,20 @@
 """Limits as clients meet them: the fields that tell of them, the refusals, and what is left."""
 
+import asyncio
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.functions.conftest import ASYNC, Sluice, by, start_body
+from shared.errors import Unavailable
+from shared.records import Item
+from shared.schema import Table
+from shared.table import Conflict, Put, Write
+from tests.functions.conftest import ASYNC, Sluice, begin, by, running, start_body
 from tests.functions.test_stream import events
+from tests.simulation.clock import virtual
 
 #: With it a stream takes all of 50 tokens: one is that of the prompt.
 TAKES_ALL = {"max_tokens": 49}
@@ -169,25 +176,125 @@ async def test_an_answer_ends_where_its_tenants_tokens_do(sluice: Sluice) -> Non
     assert closed["usage"]["output_tokens"] == 29
 
 
-async def test_more_than_the_tenants_max_tokens_is_named(sluice: Sluice) -> None:
-    await sluice.policy(max_tokens=10)
-    refused = await start(sluice, max_tokens=11)
+@pytest.mark.parametrize("subject", SUBJECTS)
+async def test_more_than_the_smallest_max_tokens_is_named(sluice: Sluice, subject: str) -> None:
+    await sluice.add_key("ada's", user="ada")
+    await sluice.policy(**{"limits": {"max_tokens": 30}, SUBJECTS[subject]: {"max_tokens": 10}})
+    refused = await start(sluice, "ada's", max_tokens=11)
     assert refused.status_code == 400
     assert (refused.json()["field"], refused.json()["maximum"]) == ("max_tokens", 10)
-    answer = await start(sluice)
+    answer = await start(sluice, "ada's")
     closed = events(answer.text)[-1][2]
     assert (closed["finish_reason"], closed["usage"]["output_tokens"]) == ("length", 10)
+    # A key that is no user's has no bound of one.
+    other = await start(sluice, max_tokens=11)
+    assert other.status_code == (200 if subject == "user" else 400)
 
 
+@pytest.mark.parametrize("subject", SUBJECTS)
 @pytest.mark.parametrize(("model", "status"), [("demo?rate=0", 200), ("demo?tokens=1", 403)])
 async def test_only_models_that_are_open_may_be_asked(
-    sluice: Sluice, model: str, status: int
+    sluice: Sluice, subject: str, model: str, status: int
 ) -> None:
-    await sluice.policy(models=["demo?rate=*", "openai/*"])
-    answer = await sluice.stream.post("/v1/streams", json=start_body(model))
+    await sluice.add_key("ada's", user="ada")
+    models = {"models": ["demo?rate=*", "openai/*"]}
+    await sluice.policy(**{"limits": {"models": ["demo*"]}, SUBJECTS[subject]: models})
+    body = start_body(model)
+    answer = await sluice.stream.post("/v1/streams", json=body, headers=by("ada's"))
     assert answer.status_code == status
     if status == 403:
         assert answer.json()["field"] == "model"
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+async def test_a_poll_gets_no_more_than_a_page(sluice: Sluice, subject: str) -> None:
+    await sluice.add_key("ada's", user="ada")
+    key = (await begin(sluice.services, chunks=9)).key
+    await sluice.policy(**{SUBJECTS[subject]: {"page": 3}})
+    path = f"/v1/streams/{key.stream}/chunks"
+    for limit, got in ((2, 2), (3, 3), (1000, 3)):
+        page = await sluice.api.get(path, params={"limit": limit}, headers=by("ada's"))
+        assert len(page.json()["chunks"]) == got
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+@virtual
+async def test_a_long_poll_waits_no_longer_than_it_may(subject: str) -> None:
+    async with running() as sluice:
+        await sluice.add_key("ada's", user="ada")
+        key = (await begin(sluice.services)).key
+        await sluice.policy(**{SUBJECTS[subject]: {"wait_s": 3}})
+        path = f"/v1/streams/{key.stream}/chunks"
+        began = asyncio.get_running_loop().time()
+        page = await sluice.api.get(path, params={"after": 0, "wait": 9}, headers=by("ada's"))
+        assert page.json()["chunks"] == []
+        assert 3 <= asyncio.get_running_loop().time() - began < 4
+
+
+def breaks(sluice: Sluice, patch: pytest.MonkeyPatch) -> None:
+    """From now on counters can be neither read nor written; all else can."""
+    get, transact = sluice.store.get, sluice.store.transact
+
+    async def getting(table: Table, key: Item) -> Item | None:
+        if str(key["pk"]).startswith("quota#"):
+            raise Unavailable
+        return await get(table, key)
+
+    async def transacting(writes: Sequence[Write], token: str) -> Conflict | None:
+        places = (write.item if isinstance(write, Put) else write.key for write in writes)
+        if any(str(place["pk"]).startswith("quota#") for place in places):
+            raise Unavailable
+        return await transact(writes, token)
+
+    patch.setattr(sluice.store, "get", getting)
+    patch.setattr(sluice.store, "transact", transacting)
+
+
+@pytest.mark.parametrize("route", ["stream", "api"])
+async def test_a_start_is_refused_while_the_counters_do_not_answer(
+    sluice: Sluice, route: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await sluice.api.get("/v1/streams")  # who asks is known from here on
+    breaks(sluice, monkeypatch)
+    writes = sluice.store.writes
+    headers = ASYNC if route == "api" else {}
+    client = getattr(sluice, route)
+    refused = await client.post("/v1/streams", json=start_body(MODEL), headers=headers)
+    assert refused.status_code == 503
+    assert int(refused.headers["retry-after"]) >= 1
+    assert refused.json()["type"] == "urn:sluice:problem:unavailable"
+    assert refused.json()["retryable"] is True
+    assert sluice.store.writes == writes
+    monkeypatch.undo()
+    assert (await start(sluice)).status_code == 200
+
+
+@pytest.mark.parametrize("route", ["stream", "api"])
+@virtual
+async def test_a_start_may_pass_while_the_counters_do_not_answer_and_is_charged(
+    route: str,
+) -> None:
+    async with running() as sluice:
+        await sluice.policy(
+            on_outage="allow", limits={"starts_per_minute": 0, "tokens_per_day": 1000}
+        )
+        body, headers = start_body("demo?tokens=20&rate=2"), ASYNC if route == "api" else {}
+        client = getattr(sluice, route)
+        before = await client.post("/v1/streams", json=body, headers=headers)
+        assert before.status_code == 429
+        with pytest.MonkeyPatch.context() as patch:
+            breaks(sluice, patch)
+            asking = asyncio.create_task(client.post("/v1/streams", json=body, headers=headers))
+            await asyncio.sleep(2)  # the answer takes ten
+        answer = await asking
+        assert answer.status_code == (202 if route == "api" else 200)
+        assert "ratelimit" not in answer.headers  # nobody has looked what is left
+        path = f"/v1/streams/{answer.headers['stream-id']}/events"
+        whole = await sluice.stream.get(path)
+        assert events(whole.text)[-1][2]["usage"]["output_tokens"] == 20
+        assert set((await sluice.api.get("/v1/usage")).json()["tokens"].values()) == {21}
+        after = await client.post("/v1/streams", json=body, headers=headers)
+        assert after.status_code == 429
 
 
 async def test_what_is_left_can_be_asked(sluice: Sluice) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -437,10 +437,10 @@ async def test_an_export_that_breaks_off_does_not_look_like_a_whole_one(
 
 
 async def test_a_full_stream_costs_one_read_and_no_write(sluice: Sluice) -> None:
-    await sluice.policy(followers=1)
+    await sluice.policy(limits={"followers": 1})
     key = (await begin(sluice.services, chunks=3)).key
     path = f"/v1/streams/{key.stream}/events"
-    assert await sluice.services.seats.take(key, 1)
+    assert await sluice.services.seats.take(key, {"": 1})
     await sluice.api.get("/v1/usage")  # who asks is known from here on
     reads, writes = sluice.store.reads, sluice.store.writes
     answer = await sluice.stream.get(path, params={"after": 1})
@@ -451,7 +451,7 @@ async def test_a_full_stream_costs_one_read_and_no_write(sluice: Sluice) -> None
 
 @pytest.mark.parametrize("after", ["last", "beyond"])
 async def test_who_has_nothing_to_follow_keeps_no_seat(sluice: Sluice, after: str) -> None:
-    await sluice.policy(followers=1)
+    await sluice.policy(limits={"followers": 1})
     stream_id = await answered(sluice)
     last = (await sluice.api.get(f"/v1/streams/{stream_id}")).json()["last_seq"]
     path = f"/v1/streams/{stream_id}/events"
@@ -465,7 +465,7 @@ async def test_who_has_nothing_to_follow_keeps_no_seat(sluice: Sluice, after: st
 @virtual
 async def test_a_seat_is_kept_while_its_follower_reads_and_lost_while_it_does_not() -> None:
     async with running() as sluice:
-        await sluice.policy(followers=1, idle_s=900)
+        await sluice.policy(limits={"followers": 1, "idle_s": 900})
         stream_id = await launched(sluice, "demo?tokens=400&rate=1")
         path = f"/v1/streams/{stream_id}/events"
         first, second = Connection(sluice.stream_app), Connection(sluice.stream_app)
@@ -493,15 +493,15 @@ async def test_who_follows_goes_on_while_the_seats_cannot_be_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with running() as sluice:
-        await sluice.policy(followers=1)
+        await sluice.policy(limits={"followers": 1})
         stream_id = await launched(sluice)
-        write = sluice.store.write
+        transact = sluice.store.transact
 
-        async def failing(asked: Any) -> Any:
-            if str(getattr(asked, "key", {}).get("pk", "")).startswith("seats#"):
+        async def failing(writes: Sequence[Any], token: str) -> Any:
+            if str(writes[0].item.get("pk", "")).startswith("seats#"):
                 raise Unavailable
-            return await write(asked)
+            return await transact(writes, token)
 
-        monkeypatch.setattr(sluice.store, "write", failing)
+        monkeypatch.setattr(sluice.store, "transact", failing)
         answer = await sluice.stream.get(f"/v1/streams/{stream_id}/events")
         assert events(answer.text)[-1][1] == "closed"

@@ -17,10 +17,10 @@ from tests.local.conftest import Operator
 @pytest.fixture
 def told(sluice: Operator) -> Operator:
     """With a tenant that has five entries of its own and two of a stream."""
-    sluice.done("tenant", "add", "acme", "page=9")
+    sluice.done("tenant", "add", "acme", "ticket_s=90")
     sluice.key("acme", "--user", "ann", "--label", "for ann")
-    for page in (8, 7, 6):
-        sluice.done("tenant", "set", "acme", f"page={page}")
+    for ticket_s in (80, 70, 60):
+        sluice.done("tenant", "set", "acme", f"ticket_s={ticket_s}")
     sluice.streams("acme")
     return sluice
 
@@ -125,7 +125,7 @@ def test_an_export_holds_every_chain_whole(told: Operator) -> None:
 def test_an_export_since_some_time_has_whole_chains(told: Operator) -> None:
     last = told.done("audit", "show", "acme", "--json").json["entries"][4]
     since = moments.exact(last["at"])
-    told.done("tenant", "set", "acme", "page=1")
+    told.done("tenant", "set", "acme", "ticket_s=50")
     out = told.done("audit", "export", "acme", "--since", since).out
     assert len(lines(out)) == 1 + 2 + 6 + 2 + 1
     assert len(lines(told.done("audit", "export", "acme", "--since", "0m").out)) == 2

@@ -33,16 +33,16 @@ def differences(*texts: str, to: dict[str, Any] = DEFAULT) -> dict[str, tuple[An
         ("limits.streams_at_once=10", "limits.streams_at_once", 100, 10),
         ("limits.streams_at_once=0", "limits.streams_at_once", 100, 0),
         ("limits.streams_at_once=none", "limits.streams_at_once", 100, None),
-        ("max_tokens=null", "max_tokens", None, None),
+        ("user_limits.max_tokens=null", "user_limits.max_tokens", None, None),
         ("on_outage=allow", "on_outage", "refuse", "allow"),
         # A word of this setting, and not the lack of one.
         ("addresses=none", "addresses", "truncated", "none"),
         ("redaction.prompts=true", "redaction.prompts", False, True),
         ("redaction.detectors.email=mask", "redaction.detectors.email", None, "mask"),
-        ("models=demo, openai/*", "models", [], ["demo", "openai/*"]),
-        ('models=["a,b"]', "models", [], ["a,b"]),
-        ("models=none", "models", [], []),
-        ("models+=demo", "models", [], ["demo"]),
+        ("limits.models=demo, openai/*", "limits.models", [], ["demo", "openai/*"]),
+        ('limits.models=["a,b"]', "limits.models", [], ["a,b"]),
+        ("limits.models=none", "limits.models", [], []),
+        ("user_limits.models+=demo", "user_limits.models", [], ["demo"]),
         ("fallbacks.openai/gpt-4.1=demo,x", "fallbacks.openai/gpt-4.1", None, ["demo", "x"]),
         ("fallbacks.demo+=x", "fallbacks.demo", None, ["x"]),
         ("origins+=https://App.Example.com:443", "origins", [], ["https://app.example.com"]),
@@ -54,8 +54,9 @@ def test_an_assignment(text: str, name: str, before: Any, after: Any) -> None:
 
 
 def test_many_assignments_are_made_in_their_order() -> None:
-    document = changed("models=a,b,c", "models-=b,a", "models+=d,c", "limits.tokens_per_day=5")
-    assert document["models"] == ["c", "d"]
+    models = ("limits.models=a,b,c", "limits.models-=b,a", "limits.models+=d,c")
+    document = changed(*models, "limits.tokens_per_day=5")
+    assert document["limits"]["models"] == ["c", "d"]
     assert document["limits"]["tokens_per_day"] == 5
 
 
@@ -98,7 +99,8 @@ def test_objects_may_be_given_whole() -> None:
         ("fallbacks.=x", "no setting fallbacks."),
         ("zzzz=1", "there is no setting zzzz"),
         ("limits.tokens_per_day+=1", "no list: say limits.tokens_per_day=1"),
-        ("models-=demo", "models has no demo; it is: none"),
+        ("limits.models-=demo", "limits.models has no demo; it is: none"),
+        ("models+=demo", "did you mean limits.models?"),
         ("origins-=https://x.test", "origins has no https://x.test"),
     ],
 )
@@ -141,7 +143,13 @@ def test_a_value_may_hold_anything(name: str, value: str) -> None:
 
 @given(st.text(max_size=20))
 def test_no_name_and_no_value_breaks_anything_but_the_rules(text: str) -> None:
-    for name in ("limits.tokens_per_day", "models", "fallbacks.demo", "redaction", text or "x"):
+    for name in (
+        "limits.tokens_per_day",
+        "limits.models",
+        "fallbacks.demo",
+        "redaction",
+        text or "x",
+    ):
         document = Policy().to_document()
         try:
             assign(document, [Assignment(name, "=", text)])

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import time
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from shared.administration import Administration
 from shared.audit import Actor, Event
 from shared.audit.trail import Audit
 from shared.errors import Unavailable
+from shared.limits import DEFAULT_LIMITS
 from shared.records import Kind
 from shared.schema import STREAMS, TENANTS
 from shared.settings import Settings
@@ -40,33 +42,42 @@ def test_a_tenant_with_the_defaults(sluice: Operator) -> None:
 
 
 def test_a_tenant_of_its_own(sluice: Operator) -> None:
-    said = sluice.done("tenant", "add", "acme", "models=demo,openai/*", "shards=2")
+    said = sluice.done("tenant", "add", "acme", "limits.models=demo,openai/*", "shards=2")
     assert said.rows[1:] == [
         ["setting", "default", "here"],
+        ["limits.models", "none", "demo, openai/*"],
         ["shards", "1", "2"],
-        ["models", "none", "demo, openai/*"],
     ]
-    assert stored(sluice).policy == Policy(shards=2, models=("demo", "openai/*"))
+    assert stored(sluice).policy == Policy(
+        shards=2, limits=replace(DEFAULT_LIMITS, models=("demo", "openai/*"))
+    )
 
 
 def test_a_tenant_from_a_file(
     sluice: Operator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "acme.json"
-    file.write_text('{"shards": 3, "page": 7}')
-    made = sluice.done("tenant", "add", "acme", "page=8", "--file", str(file), "--json").json
+    file.write_text('{"shards": 3, "retention_days": 7}')
+    assigned = ("retention_days=8", "limits.page=9")
+    made = sluice.done("tenant", "add", "acme", *assigned, "--file", str(file), "--json").json
     assert made == {
         "tenant": "acme",
         "state": "active",
         "created_at": stored(sluice).created_at,
         "rev": 0,
-        "settings": {**DEFAULT, "shards": 3, "page": 8},
+        "settings": {
+            **DEFAULT,
+            "limits": DEFAULT["limits"] | {"page": 9},
+            "shards": 3,
+            "retention_days": 8,
+        },
     }
     monkeypatch.setattr("sys.stdin", io.StringIO('{"shards": 4}'))
     set_ = sluice.done("tenant", "set", "acme", "--file", "-", "--json").json
     # What is not in the document has its default again.
     assert set_["changed"] == {
-        "page": {"before": 8, "after": 1000},
+        "limits.page": {"before": 9, "after": 1000},
+        "retention_days": {"before": 8, "after": 30},
         "shards": {"before": 3, "after": 4},
     }
     assert set_["settings"] == {**DEFAULT, "shards": 4}
@@ -118,15 +129,15 @@ def test_what_changes_is_told(sluice: Operator) -> None:
 
 
 def test_options_may_stand_between_assignments(sluice: Operator) -> None:
-    sluice.done("tenant", "add", "--json", "acme", "shards=2", "--stack", "Sluice", "page=7")
-    assert (stored(sluice).policy.shards, stored(sluice).policy.page) == (2, 7)
-    sluice.done("tenant", "set", "acme", "--json", "page=8", "shards=3")
-    assert (stored(sluice).policy.shards, stored(sluice).policy.page) == (3, 8)
+    sluice.done("tenant", "add", "--json", "acme", "shards=2", "--stack", "Sluice", "limits.page=7")
+    assert (stored(sluice).policy.shards, stored(sluice).policy.limits.page) == (2, 7)
+    sluice.done("tenant", "set", "acme", "--json", "limits.page=8", "shards=3")
+    assert (stored(sluice).policy.shards, stored(sluice).policy.limits.page) == (3, 8)
 
 
 def test_a_change_that_changes_nothing(sluice: Operator) -> None:
     sluice.done("tenant", "add", "acme")
-    said = sluice.done("tenant", "set", "acme", "limits.streams_at_once=100", "models=none")
+    said = sluice.done("tenant", "set", "acme", "limits.streams_at_once=100", "limits.models=none")
     assert said.out.startswith("Nothing changes")
     assert sluice.done("tenant", "set", "acme", "shards=1", "--json").json["changed"] == {}
     assert [entry.event for entry in entries(sluice)] == [Event.TENANT_ADDED]
@@ -134,11 +145,11 @@ def test_a_change_that_changes_nothing(sluice: Operator) -> None:
 
 def test_the_audit_names_what_was_changed(sluice: Operator) -> None:
     sluice.done("tenant", "add", "acme")
-    sluice.done("tenant", "set", "acme", "user_limits.streams_at_once=2", "page=5")
+    sluice.done("tenant", "set", "acme", "user_limits.streams_at_once=2", "ticket_s=60")
     sluice.done("tenant", "set", "acme", "origins=https://a.test")
     told = [(e.event, e.details, e.actor) for e in entries(sluice)[1:]]
     assert told == [
-        (Event.LIMITS_CHANGED, {"changed": "user_limits page"}, Actor(credential="operator")),
+        (Event.LIMITS_CHANGED, {"changed": "user_limits ticket_s"}, Actor(credential="operator")),
         (Event.TENANT_CHANGED, {"changed": "origins"}, Actor(credential="operator")),
     ]
 
@@ -460,7 +471,7 @@ def test_a_store_that_does_not_answer(full: Operator, monkeypatch: pytest.Monkey
     for arguments in (
         ("tenant", "list"),
         ("tenant", "show", "acme"),
-        ("tenant", "set", "acme", "page=1"),
+        ("tenant", "set", "acme", "ticket_s=60"),
         ("tenant", "remove", "acme", "--yes"),
         ("usage",),
         ("key", "list", "acme"),

@@ -25,7 +25,7 @@ from shared.identity.keys import DEFAULT_SCOPES
 from shared.lifecycle import LOST_TRIES_MAX
 from shared.models import Message, Models
 from shared.pacing import Pacing
-from shared.records import DAY_S, Kind
+from shared.records import DAY_S, Kind, Record
 from shared.starting import (
     OPENED_BYTES_MAX,
     Replayed,
@@ -305,12 +305,12 @@ async def test_a_parent_that_is_not_there_or_anothers_starts_nothing() -> None:
 
 @virtual
 async def test_a_model_that_is_not_open_to_a_tenant_starts_nothing() -> None:
-    stage = Stage(models=["demo", "openai/*"])
+    stage = Stage(limits={"models": ["demo", "openai/*"]})
     with pytest.raises(Forbidden) as raised:
         await begin(stage)
     assert raised.value.extensions == {"field": "model"}
     assert stage.streams() == 0
-    stage.change(models=["script*"])
+    stage.change(limits={"models": ["script*"]})
     assert isinstance(
         await begin(stage, caller=replace(stage.caller, tenant=stage.tenant)), Started
     )
@@ -318,7 +318,7 @@ async def test_a_model_that_is_not_open_to_a_tenant_starts_nothing() -> None:
 
 @virtual
 async def test_an_answer_is_bounded_by_what_its_tenant_allows() -> None:
-    stage = Stage(max_tokens=50)
+    stage = Stage(limits={"max_tokens": 50})
     for wanted, kept in ((None, 50), (1, 1), (50, 50)):
         started = await begin(stage, replace(START, max_tokens=wanted))
         assert isinstance(started, Started)

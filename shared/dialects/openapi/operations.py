@@ -240,7 +240,7 @@ _READING = (
             _parameter(
                 "query",
                 "limit",
-                "How many chunks at most; the tenant may set less.",
+                "How many chunks at most; a limit may be less.",
                 _whole(1, native.LIMIT_MAX, native.LIMIT_DEFAULT),
             ),
             _parameter(

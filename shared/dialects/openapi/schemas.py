@@ -123,7 +123,7 @@ REQUESTS: dict[str, Schema] = {
                 "contains": {"type": "object", "properties": {"role": {"const": "user"}}},
             },
             "max_tokens": {
-                "description": "What the answer may have at most; the tenant may set less.",
+                "description": "What the answer may have at most; a limit may be less.",
                 "type": ["integer", "null"],
                 "minimum": 1,
                 "maximum": native.MAX_TOKENS_MAX,

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import LimitExceeded, TooLarge, Unavailable
+from shared.limits import Counted, Limits
 from shared.quotas import Quotas, Wanted, counters
 from shared.quotas.counters import Book, Meter
 from shared.records import DAY_S, Item
 from shared.table import Put, Update, Write
-from shared.tenants import Limits
 from tests.shared.quotas.world import Ledger, World, complaints, tenant
 
 SEEDS = 150
@@ -316,5 +316,5 @@ def test_a_wrong_time_to_ask_again_is_found(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_every_limit_is_tried() -> None:
-    tried = {f.name for f in fields(Limits)} - {"polls_per_minute"}
+    tried = {f.name for f in fields(Counted)} - {"polls_per_minute"}
     assert tried == {"tokens_burst", *(limit for _, limit, *_ in counters._LIMITS)}

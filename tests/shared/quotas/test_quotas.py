@@ -3,16 +3,18 @@
 import itertools
 import random
 import re
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from shared.errors import LimitExceeded, SluiceError, TooLarge
+from shared.limits import Limits
 from shared.quotas import Admission, Left, Quotas, Wanted, rate_limit_headers, settlement
 from shared.records import DAY_S, Item
 from shared.schema import TENANTS
-from shared.tenants import Limits, Policy, Tenant
+from shared.tenants import Policy, Tenant
 from tests.model_store import ModelStore
 from tests.shared.quotas.world import EVE, tenant
 
@@ -65,7 +67,7 @@ class Desk:
         assert self.store.transact_now(settled, f"token-{next(self._tokens)}") is None
 
     def item(self, admission: Admission, subject: int = 0) -> Item:
-        pk = admission.subjects[subject].pk
+        pk = admission.accounts[subject].pk
         return self.store.items[TENANTS.name, pk, "counters"]
 
     async def refused(self, *asked: Any, **named: Any) -> LimitExceeded:
@@ -409,9 +411,9 @@ async def test_shards_have_all_of_every_limit_together() -> None:
     limits = Limits(10, 11, 1003, 2001, 4999, 9999)
     desk = Desk(limits=limits, shards=4)
     admission = await desk.admit()
-    shards = [admission.subjects[0], *admission.elsewhere]
+    shards = [admission.accounts[0], *admission.elsewhere]
     assert len({shard.pk for shard in shards}) == 4
-    for name, whole in limits.to_document().items():
+    for name, whole in asdict(limits.counted).items():
         parts = [getattr(shard.limits, name) for shard in shards]
         if whole is not None:
             assert sum(parts) == whole
@@ -439,12 +441,12 @@ async def test_the_shard_that_takes_it_first_says_when_to_ask_again() -> None:
 async def test_a_start_whose_shard_fills_up_meanwhile_goes_to_another() -> None:
     desk = Desk(limits=Limits(streams_at_once=2), shards=2)
     slow = await desk.admit()
-    quick = desk.quotas.decide(slow.subjects, slow.states, Wanted(1, 9))
+    quick = desk.quotas.decide(slow.accounts, slow.states, Wanted(1, 9))
     assert desk.write(quick) is None
     conflict = desk.write(slow)
     moved = await desk.quotas.again(slow, conflict.holders, Wanted(1, 9))
-    assert moved.subjects[0] == slow.elsewhere[0]
-    assert moved.elsewhere == (slow.subjects[0],)
+    assert moved.accounts[0] == slow.elsewhere[0]
+    assert moved.elsewhere == (slow.accounts[0],)
     assert desk.write(moved) is None
     await desk.refused()
 
@@ -498,12 +500,15 @@ async def test_usage_tells_what_is_left_of_all_shards_and_of_the_caller() -> Non
     ]
 
 
-async def test_a_full_bucket_has_nothing_to_wait_for() -> None:
-    desk = Desk(limits=Limits(starts_per_minute=60))
-    await desk.start()
-    desk.now += 100
-    (left,) = await desk.quotas.used(desk.tenant, None, None)
-    assert (left.left, left.reset_s) == (60, 0)
+async def test_who_has_used_nothing_has_nothing_to_wait_for() -> None:
+    desk = Desk(limits=Limits(None, 60, 100, None, 1000, 2000, polls_per_minute=0))
+    for _ in range(2):
+        found = await desk.quotas.used(desk.tenant, None, None)
+        assert [(left.left, left.reset_s) for left in found] == [
+            (n, 0) for n in (60, 100, 1000, 2000, 0)
+        ]
+        desk.end(await desk.start(), 0)
+        desk.now += 100
 
 
 #: RFC 9651: a List of Strings with parameters, whose values here are Integers and Strings.

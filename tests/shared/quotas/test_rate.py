@@ -6,10 +6,12 @@ from dataclasses import replace
 import pytest
 
 from shared.errors import LimitExceeded, Unavailable
+from shared.limits import Limits
 from shared.quotas import Quotas
+from shared.records import DAY_S
 from shared.schema import TENANTS
 from shared.table import Write
-from shared.tenants import Limits, Policy, Tenant
+from shared.tenants import Policy, Tenant
 from tests.model_store import ModelStore
 
 LIMIT = Limits(polls_per_minute=30)
@@ -107,6 +109,46 @@ async def test_shards_pass_as_much_as_the_whole(quotas: Quotas) -> None:
     assert await passing(quotas, tenant(limits=LIMIT, shards=4), 40) == 30
 
 
+async def test_the_shard_that_passes_it_first_says_when_to_ask_again(
+    quotas: Quotas, clock: Clock
+) -> None:
+    who = tenant(limits=Limits(polls_per_minute=2), shards=2)
+    assert await passing(quotas, who, 1) == 1
+    clock.now += 20
+    assert await passing(quotas, who, 1) == 1
+    for _ in range(8):  # whichever is asked last
+        with pytest.raises(LimitExceeded) as refused:
+            await quotas.ask(who, None, None)
+        assert refused.value.retry_after_s == 40
+
+
+async def test_whose_clock_is_behind_is_told_to_wait_until_it_refills(
+    quotas: Quotas, clock: Clock
+) -> None:
+    who = tenant(limits=Limits(polls_per_minute=60))
+    assert await passing(quotas, who, 60) == 60
+    clock.now -= 5
+    with pytest.raises(LimitExceeded) as refused:
+        await quotas.ask(who, None, None)
+    assert refused.value.retry_after_s == 6
+    clock.now += 6
+    await quotas.ask(who, None, None)
+
+
+async def test_what_is_left_of_them_is_told(quotas: Quotas, clock: Clock) -> None:
+    who = tenant(limits=Limits(polls_per_minute=30), user_limits=LIMIT, shards=4)
+    assert await passing(quotas, who, 4, user="ann") == 4
+    clock.now += 1
+    for user, of_user in (("ann", 26), ("bob", 30)):
+        found = await quotas.used(who, user, None)
+        assert [(each.policy, each.limit, each.window_s, each.left) for each in found] == [
+            ("tenant-polls-per-minute", 30, 60, 26),
+            ("user-polls-per-minute", 30, 60, of_user),
+        ]
+    # As many as are told pass.
+    assert await passing(quotas, who, 30, user="ann") == 26
+
+
 async def test_many_at_once_never_pass_more(store: ModelStore, clock: Clock) -> None:
     who = tenant(limits=LIMIT)
 
@@ -121,9 +163,10 @@ async def test_many_at_once_never_pass_more(store: ModelStore, clock: Clock) -> 
     assert 0 < passed <= 30
 
 
-@pytest.mark.parametrize("limit", [0])
-async def test_a_limit_of_nothing_passes_nothing(quotas: Quotas, limit: int) -> None:
-    assert await passing(quotas, tenant(limits=Limits(polls_per_minute=limit)), 3) == 0
+async def test_a_limit_of_nothing_passes_nothing(quotas: Quotas) -> None:
+    with pytest.raises(LimitExceeded) as refused:
+        await quotas.ask(tenant(limits=Limits(polls_per_minute=0)), None, None)
+    assert (refused.value.retry_after_s, refused.value.extensions["limit"]) == (DAY_S, 0)
 
 
 async def test_a_store_that_does_not_answer_lets_pass(

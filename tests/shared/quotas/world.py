@@ -14,11 +14,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from shared.errors import Unavailable
+from shared.limits import Counted
 from shared.quotas import Admission, Quotas, Wanted, counters
 from shared.records import Item
 from shared.schema import STREAMS, TENANTS, Table
 from shared.table import Conflict, Put, Write
-from shared.tenants import Limits, Policy, Tenant
+from shared.tenants import Policy, Tenant
 from tests.model_store import ModelStore
 
 #: 2026-11-29 23:50 UTC: ten minutes before a day ends, a day and ten minutes before a month does.
@@ -167,8 +168,8 @@ def complaints(world: World) -> list[str]:
     accounts: dict[str, list[Entry]] = defaultdict(list)
     for entry in world.store.entries:
         assert entry.stream.admission
-        for subject in entry.stream.admission.subjects:
-            accounts[subject.pk].append(entry)
+        for account in entry.stream.admission.accounts:
+            accounts[account.pk].append(entry)
     for pk, entries in accounts.items():
         for promise in (_permits, _starts, _tokens, _budgets):
             wrong += [f"{promise.__name__[1:]}: {pk}: {what}" for what in promise(pk, entries)]
@@ -176,10 +177,10 @@ def complaints(world: World) -> list[str]:
     return wrong
 
 
-def _limits(entry: Entry, pk: str) -> Limits:
+def _limits(entry: Entry, pk: str) -> Counted:
     """The limits on these counters when a stream started."""
     assert entry.stream.admission
-    return next(s.limits for s in entry.stream.admission.subjects if s.pk == pk)
+    return next(a.limits for a in entry.stream.admission.accounts if a.pk == pk)
 
 
 def _held(entry: Entry) -> Mapping[str, Any]:
@@ -218,7 +219,7 @@ def _tokens(pk: str, entries: Sequence[Entry]) -> list[str]:
 def _bucket(
     pk: str,
     entries: Sequence[Entry],
-    about: Callable[[Limits], tuple[int | None, int | None]],
+    about: Callable[[Counted], tuple[int | None, int | None]],
     taken: Callable[[Entry], int],
 ) -> list[str]:
     """From any start to any later one no more is taken than a burst and what refilled between."""
@@ -252,7 +253,7 @@ def _as_read(pk: str, entries: Sequence[Entry]) -> list[Entry]:
         admission = entry.stream.admission
         if entry.ends or not admission:
             return entry.number
-        known = dict(zip((s.pk for s in admission.subjects), admission.states, strict=True))
+        known = dict(zip((a.pk for a in admission.accounts), admission.states, strict=True))
         return int(known[pk].get("read_at", 0)) - 0.5
 
     return sorted(entries, key=place)

@@ -18,9 +18,10 @@ from local.terminal import Cell, Progress, counted, note, show_json, show_table
 from local.where import Place, run
 from shared.audit import TENANT_CHAIN, Chain, Entry
 from shared.audit.trail import KEPT_DAYS_MAX, Audit
+from shared.errors import NotFound
 from shared.log import Log
-from shared.records import DAY_S
-from shared.tenants import is_tenant
+from shared.records import DAY_S, StreamKey, is_stream_id
+from shared.tenants import Tenants, is_tenant
 
 _DAY_MS = DAY_S * 1000
 
@@ -70,15 +71,21 @@ async def exists(place: Place, tenant: str) -> None:
 async def read(
     place: Place, tenant: str, since_ms: int | None, stream: str | None = None
 ) -> AsyncIterator[Whole]:
-    """Every chain of a tenant, whole, that has an entry since then; or that of a stream."""
-    audit = Audit(place.store)
+    """Every chain of a tenant, whole, that has an entry since then; or that of a stream.
 
-    async def whole(chain: Chain) -> Whole:
-        return Whole(chain, *await audit.read(chain))
+    One of which nothing is left is told where that cannot be: it has not expired.
+    """
+    audit, now = Audit(place.store), time.time()
+
+    async def whole(chain: Chain) -> Whole | None:
+        entries, head = await audit.read(chain)
+        found = Whole(chain, entries, head, _now_ms())
+        return found if entries or head or await _is_due(place, chain, now) else None
 
     chains = _chains(place, tenant, since_ms) if stream is None else _family(audit, tenant, stream)
     async for found in several(chains, whole):
-        yield found
+        if found:
+            yield found
 
 
 async def _chains(place: Place, tenant: str, since_ms: int | None) -> AsyncIterator[Chain]:
@@ -100,6 +107,22 @@ async def _chains(place: Place, tenant: str, since_ms: int | None) -> AsyncItera
             before, more = summary.stream, more and summary.created_at >= start_ms
             if summary.created_at >= start_ms and summary.stream not in seen:
                 yield Chain(tenant, summary.stream)
+
+
+async def _is_due(place: Place, chain: Chain, now: float) -> bool:
+    """Whether a chain of which nothing is left should be there: it has not expired."""
+    if chain.name == TENANT_CHAIN:
+        tenant = await Tenants(place.store).get(chain.tenant)
+        kept_s = tenant.policy.audit_retention_days * DAY_S if tenant else 0
+        return tenant is not None and tenant.created_at / 1000 + kept_s > now
+    if not is_stream_id(chain.name):
+        return False
+    try:
+        # A stream and the first entry of its chain began together, and its first record tells.
+        opened = (await Log(place.store).read(StreamKey(chain.tenant, chain.name), limit=1)).newest
+    except NotFound:
+        return False
+    return opened is not None and int(opened.body["chain"]["expires_at"]) > now
 
 
 async def _beginning(audit: Audit, tenant: str) -> int:

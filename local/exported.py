@@ -1,12 +1,13 @@
 """An audit in a file, as `sluice audit export` writes it: JSON lines that can be verified alone.
 
     {"format": "sluice audit 1", "tenant": …, "exported_at": …, "since": …}
-    {"chain": …, "head": {…}}      for each chain: its name and head, null where it has none,
-    {"entry": {…}}                 then all its entries in order
+    {"chain": …, "head": {…}, "read_at": …}    for each chain: its head, null where it has none,
+    {"entry": {…}}                             then all its entries in order
     {"end": {"chains": …, "entries": …}}
 
 Times are in ms since 1970, but for `expires_at`, in s. The heads let verification see that an end
-was cut off, the last line that chains were.
+was cut off, the last line that chains were. What had expired when its chain was read may be
+missing: an export may take hours, and the table goes on removing.
 """
 
 import json
@@ -28,11 +29,12 @@ _HEAD = {"n": int, "hash": str, "at": int, "expires_at": int}
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A chain as it was read: all its entries, and its head."""
+    """A chain as it was read: all its entries, and its head. `read_at` is when that was, in ms."""
 
     chain: Chain
     entries: Sequence[Entry]
     head: Head | None
+    read_at: int
 
 
 def in_chains(entries: int, chains: int) -> str:
@@ -52,7 +54,7 @@ class Writer:
 
     def add(self, whole: Whole) -> None:
         head = asdict(whole.head) if whole.head else None
-        self._write({"chain": whole.chain.name, "head": head})
+        self._write({"chain": whole.chain.name, "head": head, "read_at": whole.read_at})
         for entry in whole.entries:
             self._write({"entry": entry.to_document()})
         self.chains += 1
@@ -80,10 +82,9 @@ class Reader:
         self._number = 0
         self.end: Any = None
         first = self._line() or {}
-        if first.get("format") != FORMAT or type(first.get("exported_at")) is not int:
+        if first.get("format") != FORMAT:
             raise Failed(f"{name} is not what `sluice audit export` writes")
         self.tenant = str(first.get("tenant"))
-        self.exported_at: int = first["exported_at"]
 
     def chains(self) -> Iterator[Whole]:
         """The chains, one after the other; entries as they stand, whatever they are."""
@@ -104,12 +105,15 @@ class Reader:
             yield whole
 
     def _begun(self, line: dict[str, Any], entries: Sequence[Entry]) -> Whole:
-        head = line.get("head")
+        chain = Chain(self.tenant, str(line["chain"]))
+        head, read_at = line.get("head"), line.get("read_at")
+        if type(read_at) is not int:
+            raise self._failed("does not tell when its chain was read")
         if head is None:
-            return Whole(Chain(self.tenant, str(line["chain"])), entries, None)
+            return Whole(chain, entries, None, read_at)
         if not isinstance(head, dict) or {n: type(v) for n, v in head.items()} != _HEAD:
             raise self._failed("holds no head of a chain")
-        return Whole(Chain(self.tenant, str(line["chain"])), entries, Head(**head))
+        return Whole(chain, entries, Head(**head), read_at)
 
     def _line(self) -> dict[str, Any] | None:
         self._number += 1

@@ -16,12 +16,8 @@ from local.moments import shown as moment
 from local.terminal import Cell, Progress, show_json, show_table
 from local.where import Place
 from local.where import run as run_at
-from shared.audit import TENANT_CHAIN, Chain, Entry
+from shared.audit import Entry
 from shared.audit.verify import Fault, Wrong, verify
-from shared.errors import NotFound
-from shared.log import Log
-from shared.records import DAY_S, StreamKey, is_stream_id
-from shared.tenants import Tenants
 
 #: Faults that are shown; JSON has all.
 SHOWN_MAX = 100
@@ -77,10 +73,10 @@ class Report:
     found: list[Found] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
-    def add(self, whole: Whole, fault: Fault | None) -> None:
+    def add(self, whole: Whole) -> None:
         self.chains += 1
         self.entries += len(whole.entries)
-        if fault:
+        if fault := _fault(whole):
             self.found.append(Found.of(fault, list(whole.entries)))
 
     def __str__(self) -> str:
@@ -118,6 +114,13 @@ class Report:
         print(f"{self}.")
 
 
+def _fault(whole: Whole) -> Fault | None:
+    if not whole.entries and not whole.head:
+        return Fault(whole.chain, 0, Wrong.REMOVED)
+    # A file may say that it is from the future, where all has expired.
+    return verify(whole.chain, whole.entries, whole.head, min(whole.read_at / 1000, time.time()))
+
+
 def run(options: Namespace) -> int:
     if (options.tenant is None) == (options.file is None):
         options.parser.error("say whose audit: TENANT, or --file")
@@ -132,44 +135,21 @@ def run(options: Namespace) -> int:
 
 async def _stored(place: Place, options: Namespace) -> int:
     await exists(place, options.tenant)
-    report, now = Report(), time.time()
+    report = Report()
     with Progress() as progress:
         async for whole in read(place, options.tenant, options.since, options.stream):
-            fault = verify(whole.chain, whole.entries, whole.head, time.time())
-            if not whole.entries and not whole.head:
-                if not await _is_due(place, whole.chain, now):
-                    continue
-                fault = Fault(whole.chain, 0, Wrong.REMOVED)
-            report.add(whole, fault)
+            report.add(whole)
             progress(str(report))
     if options.stream and not report.chains:
         raise Failed(f"there is no audit of the stream {options.stream}")
     return report.show(as_json=options.json)
 
 
-async def _is_due(place: Place, chain: Chain, now: float) -> bool:
-    """Whether a chain of which nothing is left should be there: it has not expired."""
-    if chain.name == TENANT_CHAIN:
-        tenant = await Tenants(place.store).get(chain.tenant)
-        kept_s = tenant.policy.audit_retention_days * DAY_S if tenant else 0
-        return tenant is not None and tenant.created_at / 1000 + kept_s > now
-    if not is_stream_id(chain.name):
-        return False
-    try:
-        # A stream and the first entry of its chain began together, and its first record tells.
-        opened = (await Log(place.store).read(StreamKey(chain.tenant, chain.name), limit=1)).newest
-    except NotFound:
-        return False
-    return opened is not None and int(opened.body["chain"]["expires_at"]) > now
-
-
 def verify_export(export: Reader, progress: Progress) -> Report:
     """What is wrong in an export, without the database that it is of."""
     report = Report()
-    # What had not expired when it was exported must be there.
-    now = min(export.exported_at / 1000, time.time())
     for whole in export.chains():
-        report.add(whole, verify(whole.chain, whole.entries, whole.head, now))
+        report.add(whole)
         progress(str(report))
     if export.end is None:
         report.remarks.append("The last line is missing: the end of the file was cut off")

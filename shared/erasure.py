@@ -253,7 +253,9 @@ class Erasures:
     async def _ended(self, key: StreamKey, summary: Item, actor: Actor) -> tuple[str, int | None]:
         """A stream's last status and the number of its last record, a running one being ended.
 
-        None where there may be no last record: the table has begun to remove what has expired.
+        None where there may be no last record: the table has begun to remove what has expired. So
+        one that never ended is not ended here either, and what it holds of its quotas is not given
+        back: whoever closes streams must come before their retention is over.
         """
         if self._log.is_expired(key):
             return str(summary["status"]), None
@@ -263,7 +265,10 @@ class Erasures:
         return str(closed.body["status"]), closed.seq
 
     async def _end(self, key: StreamKey, actor: Actor) -> Record:
-        """Cancel and close a stream. Returns the record that closes it."""
+        """Cancel and close a stream. Returns the record that closes it.
+
+        Between the two a producer of a new epoch may go on: then it is cancelled, too.
+        """
         log = self._log
 
         def wish(newest: Record) -> Record | None:

@@ -4,8 +4,8 @@
      "keys": […], "audit": […]}
 
 The last two are there for a user only: the API keys bound to them, and what the tenant's own chain
-of the audit says of them. A stream that is erased while it is written ends with `"erased": true`,
-behind what was read of it before.
+of the audit and those of refusals say of them. A stream that is erased while it is written ends
+with `"erased": true`, behind what was read of it before.
 
 A document is written page by page, so that a user of years fits through a function of 256 MB. Its
 last byte is written last of all: one that broke off is no JSON.
@@ -16,6 +16,7 @@ from dataclasses import asdict
 from typing import Any
 
 from shared.audit import TENANT_CHAIN, Chain, Entry
+from shared.audit.refusals import REFUSALS_CHAIN
 from shared.audit.trail import MOMENT_MAX, Audit
 from shared.errors import NotFound
 from shared.identity.keys import Keys
@@ -49,11 +50,12 @@ async def user_document(
     theirs = [bound.to_item() for bound in await keys.of(tenant) if bound.user == user]
     yield b'],"keys":' + dump(theirs).encode() + b',"audit":['
     comma = b""
-    async for entries in _audit(audit, Chain(tenant, TENANT_CHAIN)):
-        said = [e for e in entries if user in (e.actor.user, e.details.get("user"))]
-        if said:
-            yield comma + _joined(entry.to_document() for entry in said)
-            comma = b","
+    for chain in (TENANT_CHAIN, REFUSALS_CHAIN):
+        async for entries in _audit(audit, Chain(tenant, chain)):
+            said = [e for e in entries if user in (e.actor.user, e.details.get("user"))]
+            if said:
+                yield comma + _joined(entry.to_document() for entry in said)
+                comma = b","
     yield b"]}"
 
 

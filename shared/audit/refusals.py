@@ -19,6 +19,8 @@ from shared.audit.trail import Audit
 from shared.errors import Unavailable
 from shared.logger import logger
 
+#: The chain whose side chains are those of the processes; it has no entries itself.
+REFUSALS_CHAIN = "refused"
 GATHER_S = 60.0
 #: Kinds that are counted at once. Beyond, a tenant's users are counted together.
 KINDS_MAX = 256
@@ -63,7 +65,7 @@ class Refusals:
     ) -> None:
         self._audit = audit
         self._now = now
-        self._chain = f"refused-{randomness(8).hex()}"
+        self._chain = f"{REFUSALS_CHAIN}-{randomness(8).hex()}"
         #: In the order of their `since`.
         self._held: dict[_Kind, _Gathered] = {}
 

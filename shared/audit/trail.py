@@ -6,7 +6,7 @@ import random
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shared import fields
 from shared.audit import Actor, Chain, Entry, Event, Head, head_of, heads_pk
@@ -157,10 +157,15 @@ class Audit:
     async def family(self, chain: Chain) -> list[Chain]:
         """A chain and its side chains."""
         pk, prefix = heads_pk(chain.tenant), f"{chain.name}-"
-        found = await self._store.query(
-            Query(TENANTS, pk, PAGE_MAX, prefix=prefix, consistent=True)
-        )
-        return [chain, *(Chain(chain.tenant, str(item["what"])) for item in found.items)]
+        query = Query(TENANTS, pk, PAGE_MAX, prefix=prefix, consistent=True)
+        names, more = [chain.name], True
+        while more:
+            found = await self._store.query(query)
+            read = [str(item["what"]) for item in found.items]
+            names += (theirs := [name for name in read if name.startswith(prefix)])
+            more = found.more and bool(read) and theirs == read
+            query = replace(query, start=f"{names[-1]}\0", prefix=None)
+        return [Chain(chain.tenant, name) for name in names]
 
     async def read(self, chain: Chain) -> tuple[list[Entry], Head | None]:
         """All entries of one chain, and its head: what `verify` needs."""

@@ -68,12 +68,14 @@ _CODE = re.compile(
 _SHORT_CODE = re.compile(r"247|290|500|67[678]|68[23568]|690")
 
 _DIGITS = re.compile(r"\d+")
+#: An address may stand in a link or a page, where its sign is written in another way.
+_AT = re.compile(r"@|%40|&#64;")
 _IBAN_CHAR = re.compile(r"[0-9A-Za-z]")
 _SECRET_NAME = re.compile(
     r"(?i)(?:(?:aws)?secret[ _-]?(?:access[ _-]?)?key|(?:storage)?account_?key"
     r"|shared_?access_?key|sig)[^0-9A-Za-z+/%]*"
 )
-_BEARER = re.compile(r"(?i)bearer\s+")
+_BEARER = re.compile(r"(?i)bearer[^0-9A-Za-z._~+/-]+")
 _PHONE_START = re.compile(r"[(+\d]")
 _DATE = re.compile(r"(?:19|20)\d\d[-./]\d\d?[-./]\d\d?|\d\d?[./]\d\d?[./](?:19|20)\d\d")
 
@@ -88,7 +90,8 @@ def email(text: str) -> Span | None:
 
     `git@host:path` names nobody, and neither do `icon@2x.png` and `getty@tty1.service`.
     """
-    local, _, domain = text.rpartition("@")
+    *_, sign = _AT.finditer(text)
+    local, domain = text[: sign.start()], text[sign.end() :]
     labels = domain.split(".")
     while _NOT_DOMAIN.fullmatch(labels[-1]):
         labels.pop()
@@ -98,19 +101,29 @@ def email(text: str) -> Span | None:
     top = labels[-1].isalpha() or labels[-1].startswith("xn--")
     if start == len(local) or local.lower() == "git" or len(labels) < 2 or not top:
         return None
-    return start, len(local) + 1 + len(".".join(labels))
+    return start, sign.end() + len(".".join(labels))
+
+
+def address(text: str) -> str:
+    """An address as it is compared."""
+    return _AT.sub("@", text).casefold()
 
 
 def card(text: str) -> Span | None:
     """A number of a known issuer and length whose Luhn digit is right; what follows it may be cut.
 
     The digits are in one group, in groups of one length (the last may be shorter), or as the
-    networks print them. What has a fraction is no card.
+    networks print them; digit by digit only where nothing is cut. A line may break within it, once:
+    numbers of a line each are a list. What has a fraction is no card.
     """
+    every = None
     for groups, start, end in _prefixes(text):
-        number = "".join(groups)
-        known = _CARD.fullmatch(number) and _has_luhn_digit(number) and _is_grouped(groups)
-        if known and text[end : end + 1] != ".":
+        every = every or groups
+        number, written = "".join(groups), text[start:end]
+        known = _CARD.fullmatch(number) and _has_luhn_digit(number)
+        grouped = _is_grouped(groups) or (groups == every and set(map(len, groups)) == {1})
+        fraction = text[end : end + 1] == "." and "." not in written
+        if known and grouped and not fraction and written.count("\n") < 2:
             return start, end
     return None
 

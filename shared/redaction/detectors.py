@@ -13,14 +13,21 @@ from shared.redaction import checks
 from shared.redaction.checks import Check
 
 # Parts of shapes, to stand in a class. Models like typographic spaces and hyphens in numbers.
-_SPACE = r" \u00a0\u2007\u2009\u202f"
+#: A joiner or a mark of direction shows as nothing, and copies as nothing.
+_SPACE = r" \u00a0\u034f\u061c\u2000-\u200a\u200c-\u200f\u202f\u205f"
 _HYPHEN = r"\u2010-\u2015\u2212\-"
 _APART = rf"{_SPACE}{_HYPHEN}./()"
+#: Between the groups of a number that has check digits, so that more can be allowed.
+_GAP = rf"[{_SPACE}\t\n{_HYPHEN}._\u00b7]{{0,3}}"
 #: The letters of scripts that put spaces between words: Latin, Greek, Cyrillic.
 _LETTER = r"a-zA-Z\u00c0-\u024f\u0370-\u052f"
+#: And their accents, where these are characters of their own (NFD).
+_MARKED = rf"{_LETTER}\u0300-\u036f"
 _ALNUM = "0-9A-Za-z"
 _URL64 = "0-9A-Za-z_-"
 _TOKEN = "0-9A-Za-z._~+/=-"  # noqa: S105 - RFC 6750's b64token
+#: Between "Bearer" and its token: a header, its line broken, quoted, or in code.
+_THEN = rf"[{_SPACE}\t\n:=\"'`]{{1,6}}"
 #: What stands between a name and its value: `KEY="…"`, `"Key": "…"`, `**Key:** …`.
 _ASSIGN = r"[ \t\n\u00a0:=>*|\"'`]{1,8}"
 _PHONE_WORD = (
@@ -73,8 +80,9 @@ def _compact(text: str) -> str:
 DETECTORS = (
     Detector(
         "private_key",
-        rf"-----? ?BEGIN [0-9A-Z ]{{0,40}}PRIVATE KEY(?: BLOCK)? ?-----?[\S\s]{{0,160}}"
-        rf"(?:[{_ALNUM}+/]{{20}}|-----? ?END )",
+        # What follows is a line of base64, the end, or how every key in DER begins (`MII…`).
+        rf"-----? ?BEGIN[{_SPACE}][0-9A-Z{_SPACE}]{{0,40}}PRIVATE[{_SPACE}]KEY(?: BLOCK)? ?-----?"
+        rf"[\S\s]{{0,160}}(?:[{_ALNUM}+/]{{20}}|M(?:I[GIH]|C4|Hc)[{_ALNUM}]|-----? ?END )",
         canonical=str,
         # Everything up to the dashes (RFC 7468; SSH has four), and the line that they begin.
         tail=r"(?:-{0,3}[^-])*(?:-----?(?: ?END [0-9A-Z ]{0,60}-----?)?)?",
@@ -94,13 +102,13 @@ DETECTORS = (
     ),
     Detector(
         "bearer",
-        rf"(?<![{_ALNUM}])(?i:bearer)[{_SPACE}]{{1,4}}[{_TOKEN}]{{16,64}}(?![{_TOKEN}])",
+        rf"(?<![{_ALNUM}])(?i:bearer){_THEN}[{_TOKEN}]{{16,64}}(?![{_TOKEN}])",
         checks.bearer,
         canonical=str,
     ),
     Detector(
         "bearer",
-        rf"(?<![{_ALNUM}])(?i:bearer)[{_SPACE}]{{1,4}}[{_TOKEN}]{{65}}",
+        rf"(?<![{_ALNUM}])(?i:bearer){_THEN}[{_TOKEN}]{{65}}",
         checks.bearer,
         canonical=str,
         tail=rf"(?:\.?[{_TOKEN}])*",
@@ -142,25 +150,26 @@ DETECTORS = (
     ),
     Detector(
         "email",
-        rf"(?<![0-9{_LETTER}._%+'-])[0-9{_LETTER}._%+'-]+"
-        rf"@(?:[0-9{_LETTER}-]+\.)+(?:[{_LETTER}]{{2,63}}|xn--[{_ALNUM}-]{{2,59}})(?![{_LETTER}])",
+        rf"(?<![0-9{_MARKED}._%+'-])[0-9{_MARKED}._%+'-]+"
+        rf"(?:@|%40|&#64;)(?:[0-9{_MARKED}-]+\.)+(?:[{_LETTER}]{{2,63}}|xn--[{_ALNUM}-]{{2,59}})(?![{_LETTER}])",
         checks.email,
+        checks.address,
     ),
     Detector(
         "iban",
-        rf"(?<![{_ALNUM}])[A-Za-z]{{2}}\d\d(?:[{_SPACE}{_HYPHEN}]?[{_ALNUM}]){{11,29}}",
+        rf"(?<![{_ALNUM}])[A-Za-z]{{2}}\d\d(?:{_GAP}[{_ALNUM}]){{11,29}}",
         checks.iban,
         _compact,
     ),
     Detector(
         "card",
-        rf"(?<![.{_ALNUM}])\d(?:[{_SPACE}{_HYPHEN}]?\d){{12,18}}(?:\.\d+)?(?![{_ALNUM}])",
+        rf"(?<![.{_ALNUM}])\d(?:{_GAP}\d){{12,18}}(?:\.\d+)?(?![{_ALNUM}])",
         checks.card,
         checks.digits,
     ),
     Detector(
         "card",  # "No.4111…", where a dot alone would be a fraction's
-        rf"(?<![{_ALNUM}])[A-Za-z]{{1,3}}\.\d(?:[{_SPACE}{_HYPHEN}]?\d){{12,18}}(?:\.\d+)?(?![{_ALNUM}])",
+        rf"(?<![{_ALNUM}])[A-Za-z]{{1,3}}\.\d(?:{_GAP}\d){{12,18}}(?:\.\d+)?(?![{_ALNUM}])",
         checks.card,
         checks.digits,
     ),
@@ -173,7 +182,7 @@ DETECTORS = (
     Detector(
         "ssn",
         rf"(?<![{_ALNUM}])(?i:ssn|social security (?:number|no\.?|#))(?: \(SSN\))?(?: is)?"
-        rf"[\s:=#*|\"'`]{{1,6}}\d{{3}}[{_SPACE}{_HYPHEN}]?\d\d[{_SPACE}{_HYPHEN}]?\d{{4}}(?!\d)",
+        rf"[\s:=#*|\"'`]{{1,6}}\d{{3}}[{_SPACE}{_HYPHEN}.]?\d\d[{_SPACE}{_HYPHEN}.]?\d{{4}}(?!\d)",
         checks.ssn,
         checks.digits,
     ),

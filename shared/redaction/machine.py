@@ -22,6 +22,7 @@ from shared.redaction.patterns import (
     begins_in_word,
     is_word,
 )
+from shared.redaction.plain import plain_char
 
 #: What is read after the last character of a text, and stands before its first.
 END = ""
@@ -130,13 +131,19 @@ class Machine:
         return self._state(self._entries, self.mask(before) & self._context, ())
 
     def mask(self, char: str) -> int:
-        """The classes that a character is in, one bit each."""
+        """The classes that a character, or its plain form, is in; one bit each."""
         mask = self._masks.get(char)
         if mask is None:
-            mask = self._listed.get(char, 0)
-            if char != END:
-                mask |= sum(1 << number for chars, number in self._tested if chars.has(char))
-            self._masks[char] = mask
+            mask = self._masks[char] = self._mask(char)
+            if char != END and (form := plain_char(char)) != char:
+                mask = self._masks[char] = mask | self._mask(form)
+        return mask
+
+    def _mask(self, char: str) -> int:
+        mask = self._listed.get(char, 0)
+        if char != END:
+            for chars, number in self._tested:
+                mask |= chars.has(char) << number
         return mask
 
     def step(self, state: State, mask: int) -> State:

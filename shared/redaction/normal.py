@@ -7,8 +7,8 @@
   it has ("Trojan Source", CVE-2021-42574), and mixed scripts read well without them.
 - Zero-width spaces, word joiners, soft hyphens and the like are removed: they show nothing, and
   hide a value from who looks for it.
-- Joiners, direction marks, variation selectors and tags stay, because scripts and emoji need them;
-  but not between two visible ASCII characters, where they can only hide something.
+- Joiners, direction marks, fillers, variation selectors and tags stay, because scripts and emoji
+  need them; but not between two visible ASCII characters, where they can only hide something.
 """
 
 import re
@@ -16,7 +16,11 @@ import re
 _REMOVED = (
     r"\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u180e\u200b\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
 )
-_INVISIBLE = r"\u034f\u061c\u200c-\u200f\ufe00-\ufe0f\U000e0000-\U000e007f\U000e0100-\U000e01ef"
+#: All else that Unicode lets a renderer leave out (Default_Ignorable_Code_Point).
+_INVISIBLE = (
+    r"\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u200c-\u200f\u3164\ufe00-\ufe0f"
+    r"\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
 #: A run of invisible characters that is longer is removed wherever it follows visible ASCII.
 _RUN_MAX = 16
 #: The most that is held back, in characters: such a run, and half of a pair or of a line's end.

@@ -5,7 +5,6 @@
 Normalisation is for all; what is scanned for is in the tenant's rules.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -47,8 +46,11 @@ class Redactor:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How often each rule has replaced something, or closed the stream."""
-        return self._scanner.counts if self._scanner else Counter()
+        """How often each rule has replaced something so far, or closed the stream; no content.
+
+        A value still under way is not counted: nothing stands for it yet in what was let through.
+        """
+        return dict(self._scanner.counts) if self._scanner else {}
 
     @property
     def held(self) -> int:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from shared.redaction.machine import END, State
+from shared.redaction.plain import plain
 from shared.redaction.rules import MATCH_MAX, Mode, PolicyViolation, Rules
 from shared.redaction.shapes import Shape, compiled
 
@@ -132,7 +133,7 @@ class Scanner:
     def _check(self, at: int) -> None:
         """The values among what has the right shape."""
         for number, length in self._ends.items():
-            span = self._shapes[number].check(self._text[at : at + length])
+            span = self._shapes[number].check(plain(self._text[at : at + length]))
             if span:
                 self._values.append(_Value(at + span[0], at + span[1], number))
         self._ends.clear()
@@ -233,11 +234,11 @@ class _StandIn:
             import hmac
 
             self._hmac = hmac.new(secret, f"{shape.name}\0".encode(), "sha256")
-            self.add(shape.canonical(value))
+            self.add(shape.canonical(plain(value)))
 
     def add(self, part: str) -> None:
         if self._mode is Mode.HASH:
-            self._hmac.update(part.encode())
+            self._hmac.update(plain(part).encode())
 
     def text(self) -> str:
         if self._mode is Mode.HASH:

@@ -14,6 +14,7 @@ from shared.audit import Actor, Chain, Entry, Event, heads_pk
 from shared.audit.trail import Audit
 from shared.records import Item
 from shared.schema import AUDIT, TENANTS
+from shared.table import Found, Query
 from tests.local.conftest import Operator, Said
 from tests.model_store import ModelStore
 
@@ -355,6 +356,41 @@ def test_a_chain_that_had_no_head_when_it_was_exported(told: Operator, tmp_path:
     assert (fault["chain"], fault["n"], fault["wrong"]) == (CHAIN, 4, "headless")
 
 
+def test_a_chain_that_was_gone_with_its_head_when_it_was_exported(
+    told: Operator, tmp_path: Path
+) -> None:
+    [key] = told.streams("acme")
+    it = Tampered(told.store, key.stream)
+    it.behead()
+    del it[0]
+    del it[1]
+    path = str(tmp_path / "acme.jsonl")
+    told.done("audit", "export", "acme", "--output", path)
+    fault = first_fault(told("audit", "verify", "--file", path, "--json"))
+    assert (fault["chain"], fault["n"], fault["wrong"]) == (key.stream, 0, "removed")
+
+
+def test_what_expires_while_an_export_is_written_is_not_missed(
+    told: Operator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes hours for a large tenant, and the table may remove what has just expired at once."""
+    expires = int(Tampered(told.store)[1]["expires_at"])
+    query, path = told.store.query, str(tmp_path / "acme.jsonl")
+
+    async def slowly(asked: Query) -> Found:
+        """By the time that the chain is read its first two entries have expired, and are gone."""
+        if asked.partition == f"acme#{CHAIN}":
+            monkeypatch.setattr("time.time", lambda: expires + 1)
+            for n in (0, 1):
+                told.store.items.pop((AUDIT.name, asked.partition, n), None)
+        return await query(asked)
+
+    monkeypatch.setattr("time.time", lambda: expires - 1)
+    monkeypatch.setattr(told.store, "query", slowly)
+    told.done("audit", "export", "acme", "--output", path)
+    assert told.done("audit", "verify", "--file", path).out == "4 entries in 2 chains: whole\n"
+
+
 def test_what_has_expired_since_the_export_must_still_be_in_the_file(
     told: Operator, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,8 +403,8 @@ def test_what_has_expired_since_the_export_must_still_be_in_the_file(
 
 def test_a_file_may_not_say_that_it_is_from_the_future(told: Operator, file: Path) -> None:
     def edit(lines: Lines) -> None:
-        about = json.loads(lines[0])
-        lines[0] = json.dumps(about | {"exported_at": 10**14}) + "\n"
+        about = json.loads(lines[3])
+        lines[3] = json.dumps(about | {"read_at": 10**14}) + "\n"
         lines.pop(4)
 
     edited(file, edit)
@@ -388,6 +424,7 @@ def test_a_file_may_not_say_that_it_is_from_the_future(told: Operator, file: Pat
         (lambda lines: lines.insert(1, lines[2]), "line 2 of"),
         (lambda lines: replace(lines, 3, '"n":4', '"n":"4"'), "holds no head of a chain"),
         (lambda lines: replace(lines, 3, '"n":4', '"m":4'), "holds no head of a chain"),
+        (lambda lines: replace(lines, 3, "read_at", "x"), "does not tell when its chain was read"),
     ],
 )
 def test_a_file_that_is_no_export(

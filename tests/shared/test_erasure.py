@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -472,6 +473,70 @@ async def test_a_follower_in_another_process_finds_nothing_more() -> None:
     await process.run(job)
 
 
+async def take_over(stage: Stage, process: Process, dice: random.Random) -> None:
+    """A producer of the next epoch that goes on behind whatever it has read, also a cancel.
+
+    It obeys the cancel that it loses its slot to, as a producer does; every other record stops it.
+    """
+    log, key, by = process.log, stage.key, process.log.new_writer()
+    with suppress(NotFound, Unavailable, Killed):
+        newest = await log.tail(key)
+        await asyncio.sleep(dice.choice((0, 0.01, 1)))
+        epoch, kind = newest.epoch + 1, Kind.EPOCH
+        while not newest.closes:
+            record = stage.record(newest.seq + 1, kind, epoch=epoch, by=by)
+            if kind == Kind.TEXT:
+                record = replace(record, text=SECRET)
+            newest, kind = await log.append(key, record), Kind.TEXT
+            if newest.kind == Kind.CANCEL:
+                body = closing(Status.CANCELLED, FinishReason.CANCELLED)
+                closed = stage.record(newest.seq + 1, Kind.CLOSED, epoch=epoch, by=by, body=body)
+                await process.lifecycle.close(key, stage.opened, closed)
+                return
+            if newest.by != by:
+                return
+            await asyncio.sleep(dice.uniform(0, 0.02))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_producers_may_take_over_at_any_moment_of_an_erasure(seed: int) -> None:
+    dice = random.Random(seed)
+
+    def fate(_: int) -> Fate:
+        return dice.choice(FAULTS) if dice.random() < 0.02 else "ok"
+
+    def slowly() -> float:
+        return dice.choice((0, 0.001, 0.01))
+
+    @virtual
+    async def scenario() -> None:
+        stage = await begun()
+
+        async def later() -> None:
+            await asyncio.sleep(dice.uniform(0, 0.2))
+            await take_over(stage, Process(stage, delay_s=slowly), dice)
+
+        takers = [asyncio.create_task(later()) for _ in range(5)]
+        await asyncio.sleep(dice.uniform(0, 0.1))
+        process = Process(stage, fate, delay_s=slowly)
+        with suppress(Unavailable, Killed):
+            await process.run(await process.begin(stage))
+        await Process(stage).begin(stage)
+        await nobody_reads(stage)
+        await Process(stage).sweep()
+        nothing_is_left(stage)
+        slots = held(stage)
+        # Some have read the log before all this, and write now.
+        await asyncio.gather(*takers)
+        assert held(stage) == slots
+        assert SECRET not in repr(stage.store.items)
+        audited = await stage.audited()
+        assert audited.count("closed cancelled") == audited.count("deleted ok") == 1
+        assert stage.counters()["active"] == 0
+
+    scenario()
+
+
 # Streams that are odd
 
 
@@ -609,6 +674,32 @@ async def test_the_end_of_an_expired_stream_is_not_looked_for() -> None:
     await Process(stage).run(job)
     assert await stage.audited() == ["started ok", "closed stop", "deleted ok"]
     assert max(held(stage)) == CHUNKS
+
+
+@virtual
+async def test_an_expired_stream_that_never_ended_is_erased_and_not_ended() -> None:
+    """Nobody can settle it any more, and its records must not be there for ever either."""
+    stage = await begun(user="ann")
+    await asyncio.sleep(30 * DAY_S + 1)
+    del stage.store.items[STREAMS.name, stage.key.pk, 0]  # what it holds was in that
+    job = await Process(stage).erasures.begin(TENANT, WHO, user="ann")
+    await asyncio.sleep(INDEX_LAG_S)
+    done = await Process(stage).run(job)
+    assert (done.streams, done.done_at is not None) == (1, True)
+    assert SECRET not in repr(stage.store.items)
+    assert await stage.audited() == ["started ok", "deleted ok"]
+
+
+@virtual
+async def test_what_is_closed_before_its_retention_ends_is_settled() -> None:
+    stage = await begun(user="ann")
+    await asyncio.sleep(30 * DAY_S - 60)
+    assert (await stage.lifecycle.settle(stage.key)).closes
+    await asyncio.sleep(120)
+    job = await Process(stage).erasures.begin(TENANT, WHO, user="ann")
+    await Process(stage).run(job)
+    assert stage.counters()["active"] == 0
+    assert await stage.audited() == ["started ok", "closed error", "deleted ok"]
 
 
 # Users and tenants

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from shared import export
-from shared.audit import Actor, Chain, Event
+from shared.audit import Actor, Chain, Event, trail
+from shared.audit.refusals import Refusals
 from shared.erasure import Erasures
 from shared.errors import Unavailable
 from shared.export import stream_document, user_document
@@ -74,6 +75,21 @@ async def test_a_user_of_many_streams_is_exported_whole(monkeypatch: pytest.Monk
     assert names(document) == [key.stream for key in (*keys[:1], *keys[2:])][::-1]
     assert names(await whole(of_user(stage, "bob"))) == [keys[1].stream]
     assert names(await whole(of_user(stage, "nobody"))) == []
+
+
+@virtual
+async def test_what_a_user_was_refused_is_held_about_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each process has told it on a chain of its own."""
+    monkeypatch.setattr(trail, "PAGE_MAX", 2)
+    stage = Stage()
+    for number in range(5):
+        refusals = Refusals(stage.audit, now=stage.now)
+        await refusals.add(TENANT, Actor("ann"), "limit-exceeded", f"policy-{number}")
+        await refusals.add(TENANT, Actor("bob"), "forbidden")
+    said = (await whole(of_user(stage)))["audit"]
+    assert {entry["details"]["policy"] for entry in said} == {f"policy-{n}" for n in range(5)}
+    assert {(e["event"], e["actor"]["user"]) for e in said} == {("refused", "ann")}
+    assert len({entry["chain"] for entry in said}) == len(said) == 5
 
 
 @pytest.mark.parametrize("gone", [{0}, {5}, {1, 2, 3}, {0, 1, 2, 3, 4, 5}])

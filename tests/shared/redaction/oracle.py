@@ -12,6 +12,7 @@ from functools import cache
 from shared.redaction import Mode, PolicyViolation, Redactor, Rules
 from shared.redaction.checks import Check, whole
 from shared.redaction.detectors import DETECTORS
+from shared.redaction.plain import plain
 from shared.redaction.rules import MATCH_MAX
 
 
@@ -39,8 +40,9 @@ def redacted(text: str, rules: Rules) -> tuple[str, Counter[str], str | None]:
     """
     out, counts, done, at = "", Counter[str](), 0, 0
     values: list[_Value] = []
+    seen = plain(text)
     while at < len(text):
-        values += _values(text, at, _shapes(rules))
+        values += _values(seen, at, _shapes(rules))
         here = sorted((v for v in values if v.begin == at), key=lambda v: v.rank)
         if here:
             leads = at >= done
@@ -56,7 +58,7 @@ def redacted(text: str, rules: Rules) -> tuple[str, Counter[str], str | None]:
                 counts[first.shape.name] += 1
             done = max(done, *(v.end for v in here))
             if first.shape.tail is not None:
-                matched = re.compile(first.shape.tail).match(text, first.end)
+                matched = re.compile(first.shape.tail).match(seen, first.end)
                 assert matched
                 done = max(done, *(v.end for v in values if v.begin < matched.end()))
                 at = matched.end()

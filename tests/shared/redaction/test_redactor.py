@@ -63,6 +63,7 @@ PIECES = (
     *("Bearer ", "abcdef0123456789abcd", "eyJhbGciOiJI", ".eyJzdWI", "eyJ", "AKIAIOSFODNN7EXAMPLE"),
     *("-----BEGIN PRIVATE KEY-----", "MIIEvQIBADANBgkqhkiG9w0B", "-----END PRIVATE KEY-----"),
     *("sig=", "secret_key: ", "Q~", "ghp_", "falcon", "Falcon", "call me", "call", "ssn ", "tel "),
+    *("%40", "&#64;", "＠", "．", "１", "ａ", "：", "４１１１", "\u3000", "e\u0301"),
     *("EMP-123", "EMP-1234", "aa-bb", "-cc", "com", "!", "STOP", "ST0", "P", "\u00a0", "\u2011"),
 )
 TEXTS = st.lists(st.sampled_from(PIECES), max_size=9).map("".join)
@@ -238,7 +239,7 @@ def test_a_key_that_never_ends_is_taken_to_the_end_of_the_text() -> None:
 def test_a_match_has_at_most_so_many_characters(length: int) -> None:
     mail = "a" * (length - len("@example.com")) + "@example.com"
     out, counts = redact(f"{mail} {mail}", ALL, secret=b"")
-    assert counts["email"] == (2 if length <= MATCH_MAX else 0)
+    assert counts.get("email", 0) == (2 if length <= MATCH_MAX else 0)
     assert outcome(f"{mail} {mail}", ALL) == outcome([f"{mail} {mail}"], ALL)
     assert ("@" in out) is (length > MATCH_MAX)
 
@@ -267,6 +268,23 @@ def test_a_tag_is_of_the_value_not_of_its_spelling_and_belongs_to_a_tenant() -> 
         assert redact(same[0], rules, secret=b"one") != redact(same[0], rules, secret=b"two")
     jwt = "eyJhbGciOiJub25lIn0.eyJpc3MiOiJqb2UifQ."
     assert redact(jwt + "aa", rules, secret=b"")[0] != redact(jwt + "ab", rules, secret=b"")[0]
+
+
+def test_the_counts_are_of_what_stands_in_the_text_so_far_and_hold_nothing_of_it() -> None:
+    redactor, out = Redactor(MIXED, secret=b""), ""
+    before: dict[str, int] = {}
+    text = "a@b.org, +49 30 12345678 or Falcon; EMP-1234 and c@d.org "
+    for char in text:
+        out += redactor.feed(char)
+        assert redactor.counts.get("email", 0) == out.count("[email:")
+        assert redactor.counts.get("employee", 0) == out.count("[employee]")
+        assert all(before[name] <= redactor.counts[name] for name in before)
+        before = dict(redactor.counts)
+    redactor.feed("Bearer abcdef0123456789abcd")
+    assert redactor.counts == {"email": 2, "phone": 1, "word": 1, "employee": 1}
+    redactor.finish()
+    assert redactor.counts == {"email": 2, "phone": 1, "word": 1, "employee": 1, "bearer": 1}
+    assert Redactor(Rules(), secret=b"").counts == {}
 
 
 def test_close_lets_through_what_stands_before_and_nothing_after() -> None:

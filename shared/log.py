@@ -142,17 +142,15 @@ class Log:
 
         Raises `NotFound` where the stream was erased: a control must not go on behind its end.
         """
-        conflict = await self._transact([_put(key, record), *also])
-        if conflict and _is_erased(conflict.holders[0] or {}):
-            raise unknown_stream(key.stream)
-        return conflict
+        return await self._transact_behind(key, record, also)
 
     async def close(
         self, key: StreamKey, closed: Record, *, also: Sequence[Write] = ()
     ) -> Conflict | None:
         """End a stream: its last record, its summary and `also`, all or nothing.
 
-        The conflict's holders are in the order (closed, summary, *also).
+        The conflict's holders are in the order (closed, summary, *also). Raises `NotFound` where
+        the stream was erased.
         """
         change: Item = {
             "status": str(closed.body["status"]),
@@ -166,7 +164,15 @@ class Log:
             if closed.body.get(name) is not None:
                 change[name] = dump(closed.body[name])
         summary = Update(STREAMS, {"pk": key.pk, "seq": SUMMARY_SEQ}, change, remove=("open",))
-        return await self._transact([_put(key, closed), summary, *also])
+        return await self._transact_behind(key, closed, [summary, *also])
+
+    async def _transact_behind(
+        self, key: StreamKey, record: Record, also: Sequence[Write]
+    ) -> Conflict | None:
+        conflict = await self._transact([_put(key, record), *also])
+        if conflict and _is_erased(conflict.holders[0] or {}):
+            raise unknown_stream(key.stream)
+        return conflict
 
     async def _transact(self, writes: Sequence[Write]) -> Conflict | None:
         # The same writes asked twice are one: 36 characters is the bound of a token.

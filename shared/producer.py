@@ -467,14 +467,14 @@ class Producer:
             self._halt(_End.CANCELLED)
         elif record.kind == Kind.GRANT:
             self._permit.renew(record.body)
-        elif record.kind == Kind.PAUSE and record.epoch >= self._epoch and self._has_more:
+        elif record.parked and self._has_more:
             self._halt(_End.PAUSED)
 
     @property
     def _has_more(self) -> bool:
-        """Whether there is more to write than the end."""
+        """Whether there is more to write than the end, by us or by whoever goes on."""
         offered = self._offered is not None and bool(self._offered.text)
-        return self._end is None or bool(self._held) or offered
+        return self._end in (None, _End.LEFT) or bool(self._held) or offered
 
     async def _interrupted(self) -> None:
         """Our process is told to stop: hand over, if there is time for it."""

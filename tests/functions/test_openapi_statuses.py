@@ -105,7 +105,7 @@ async def forgotten(ask: Asking, headers: dict[str, str]) -> None:
     stream_id = (await ask("startStream", async_=True, json=body, headers=headers)).json()["id"]
     await ask("pauseStream", stream=stream_id)
     key = StreamKey("demo", stream_id)
-    await ask.sluice.services.takeovers.tend(key, pause_s=-1)
+    assert await ask.sluice.services.takeovers.tend(key, pause_s=-1) == "closed"
 
 
 async def refuse(ask: Asking, operation: Operation, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,7 @@ from shared.follower import Follower
 from shared.lifecycle import Lifecycle
 from shared.live import Live
 from shared.log import Log, closing
+from shared.past import Past
 from shared.quotas import Quotas
 from shared.records import DAY_S, ERASED_EPOCH, FinishReason, Item, Kind, Status, StreamKey
 from shared.schema import STREAMS, TENANTS
@@ -491,7 +492,7 @@ async def take_over(stage: Stage, process: Process, dice: random.Random) -> None
             if newest.kind == Kind.CANCEL:
                 body = closing(Status.CANCELLED, FinishReason.CANCELLED)
                 closed = stage.record(newest.seq + 1, Kind.CLOSED, epoch=epoch, by=by, body=body)
-                await process.lifecycle.close(key, stage.opened, closed)
+                await process.lifecycle.close(key, Past.of((stage.opened,)), closed)
                 return
             if newest.by != by:
                 return
@@ -694,7 +695,7 @@ async def test_an_expired_stream_that_never_ended_is_erased_and_not_ended() -> N
 async def test_what_is_closed_before_its_retention_ends_is_settled() -> None:
     stage = await begun(user="ann")
     await asyncio.sleep(30 * DAY_S - 60)
-    assert (await stage.lifecycle.settle(stage.key)).closes
+    assert await stage.takeovers.tend(stage.key, DAY_S) == "closed"
     await asyncio.sleep(120)
     job = await Process(stage).erasures.begin(TENANT, WHO, user="ann")
     await Process(stage).run(job)

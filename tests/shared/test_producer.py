@@ -15,7 +15,7 @@ from shared.models import Continuation, Finish, Usage
 from shared.pacing import Pacing
 from shared.producer import DEADLINE_MARGIN_S
 from shared.records import Kind, Record
-from shared.steering import cancel, grant
+from shared.steering import cancel, grant, pause
 from shared.takeover import HANDOVERS_MAX
 from tests.simulation.clock import virtual
 from tests.simulation.scripted import ASK, DONE, EPOCH_S, WANTED, ScriptedModel, Stage
@@ -809,6 +809,31 @@ async def test_who_finds_the_stream_vacant_writes_nothing_more() -> None:
     await production
     assert await stage.told() == ["opened", "a", "vacant lost"]
     assert model.closed
+
+
+# Found by the simulation: another one went on.
+@virtual
+async def test_who_hands_over_and_finds_the_stream_paused_leaves_it_so() -> None:
+    stage = await Stage().begin()
+    stage.store.write_s = 1.0
+    production = stage.start(ScriptedModel("a", 3600), deadline=24.0)
+    await asyncio.sleep(4.5)  # its last record is on its way
+    stage.store.write_s = 0.0
+    await pause(stage.lifecycle, stage.key, stage.caller)
+    await production
+    assert await stage.told() == ["opened", "a", "parked requested"]
+    assert stage.launched == []
+
+
+# It went on behind the pause, which it took for a late write of the one before it.
+@virtual
+async def test_who_is_launched_and_finds_the_stream_paused_leaves_it_so() -> None:
+    stage = await Stage().begin(epoch=0)
+    records = await stage.records()
+    await pause(stage.lifecycle, stage.key, stage.caller)
+    producer = stage.producer(ScriptedModel("a", DONE), by=stage.log.new_writer())
+    await producer.run(records)
+    assert await stage.told() == ["opened", "parked requested"]
 
 
 @virtual

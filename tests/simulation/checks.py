@@ -222,17 +222,17 @@ def redacted(run: Run) -> Iterator[str]:
 def paused_is_silent(_: Run, told: Told) -> Iterator[str]:
     """Behind a pause there is no text before a grant, unless its tenant may go on again.
 
-    A pause of an epoch that is over is a late write, and pauses nothing.
+    Nor is there another producer, unless who has paused it waits for a grant, and may be dead.
     """
-    paused, epoch = False, 0
+    paused = parked = False
     for record in told.records:
-        if record.kind == Kind.PAUSE and record.epoch >= epoch:
+        if record.kind == Kind.PAUSE:
             paused = record.parked or record.body["reason"] != "suspended"
-        elif record.kind in (Kind.GRANT, Kind.EPOCH):
-            paused = False
-        elif record.kind == Kind.TEXT and paused:
-            yield f"{record.seq} is text behind a pause"
-        epoch = max(epoch, record.epoch)
+            parked = record.parked
+        elif record.kind == Kind.GRANT or (record.kind == Kind.EPOCH and not parked):
+            paused = parked = False
+        elif paused and record.kind in (Kind.TEXT, Kind.EPOCH):
+            yield f"{record.seq} is {record.kind} behind a pause"
 
 
 # Takeover

@@ -378,7 +378,7 @@ class World:
                 await asyncio.sleep(0.1)
         else:
             return
-        if not records[-1].closes:
+        if not (records[-1].closes or records[-1].parked):
             producer = await process.services.producer(
                 key,
                 records,

@@ -6,7 +6,6 @@ this proves the template, the package and what is wired to what, not the streami
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ import pytest
 
 from infra import deploy, package
 from shared import schema
+from tests.e2e.local_run import free_port
 
 pytestmark = pytest.mark.e2e
 
@@ -54,9 +54,7 @@ class Deployed:
 @pytest.fixture(scope="module")
 def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An empty account on a free port of the loopback."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     endpoint = f"http://127.0.0.1:{port}"
     home = tmp_path_factory.mktemp("account")
     with (home / "log").open("wb") as log:

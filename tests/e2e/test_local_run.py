@@ -31,12 +31,6 @@ pytestmark = pytest.mark.e2e
 LONG = "demo?tokens=5000"
 
 
-@pytest.fixture(scope="module")
-def run() -> Iterator[LocalRun]:
-    with LocalRun("--ephemeral") as run:
-        yield run
-
-
 @pytest.fixture
 def kept(tmp_path: Path) -> Iterator[LocalRun]:
     """A run whose data are in a file."""

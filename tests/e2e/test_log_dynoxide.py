@@ -44,18 +44,6 @@ BODY = {"model": "demo"}
 CLOSING = closing(Status.COMPLETED, FinishReason.STOP)
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with dynoxide.database() as address:
-        yield address
-
-
-@pytest.fixture
-def real(endpoint: str) -> Iterator[DynamoDB]:
-    with dynoxide.store(endpoint) as made:
-        yield made
-
-
 @pytest.fixture(params=["model", "dynoxide"])
 def store(request: pytest.FixtureRequest) -> Store:
     return ModelStore() if request.param == "model" else request.getfixturevalue("real")

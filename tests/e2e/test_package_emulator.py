@@ -1,6 +1,7 @@
 """The package that is deployed, run by itself: no source and no dependency of this checkout."""
 
 import asyncio
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
@@ -9,11 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from infra import package
-from local.database import connect
-from local.dynoxide import dynoxide
+from infra.package import PYTHON
 from shared.administration import Administration
-from shared.settings import Settings
+from shared.table import DynamoDB
 from tests.e2e.emulator import Emulator, Function
 from tests.functions.conftest import start_body
 from tests.functions.test_stream import events
@@ -23,7 +22,7 @@ pytestmark = pytest.mark.e2e
 
 def interpreter() -> str:
     """Lambda's version where this machine has it; else the Python below this environment."""
-    for python in (f"python{package.PYTHON}", str(Path(sys.base_prefix) / "bin" / "python3")):
+    for python in (f"python{PYTHON}", str(Path(sys.base_prefix) / "bin" / "python3")):
         with suppress(FileNotFoundError, subprocess.CalledProcessError):
             # Its own word for where it is: the function's process has another PATH.
             where = [python, "-c", "import sys; print(sys.executable)"]
@@ -31,28 +30,28 @@ def interpreter() -> str:
     pytest.skip("no Python but that of this environment")
 
 
-def test_the_package_streams_an_answer(tmp_path: Path) -> None:
-    package.bundle(tmp_path)
-    with dynoxide(None) as endpoint:
-        settings = Settings(dynamodb_endpoint=endpoint)
-        store = connect(settings, own=True)
-        asyncio.run(Administration(store).ensure("demo", "demo"))
-        env = {
-            "SLUICE_DYNAMODB_ENDPOINT": endpoint,
-            "AWS_ACCESS_KEY_ID": "local",
-            "AWS_SECRET_ACCESS_KEY": "local",
-            # Nothing from the user's own site packages either.
-            "PYTHONNOUSERSITE": "1",
-        }
-        function = Function(
-            "functions.stream.create", env=env, task_root=tmp_path, python=interpreter()
+def test_the_package_streams_an_answer(
+    package: Path, tmp_path: Path, endpoint: str, real: DynamoDB
+) -> None:
+    # Who runs may write: into a copy.
+    shutil.copytree(package, tmp_path, dirs_exist_ok=True)
+    asyncio.run(Administration(real).ensure("demo", "demo"))
+    env = {
+        "SLUICE_DYNAMODB_ENDPOINT": endpoint,
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        # Nothing from the user's own site packages either.
+        "PYTHONNOUSERSITE": "1",
+    }
+    function = Function(
+        "functions.stream.create", env=env, task_root=tmp_path, python=interpreter()
+    )
+    with Emulator({"stream": function}) as emulator:
+        answer = httpx.post(
+            emulator.url("stream") + "/v1/streams",
+            json=start_body("demo?tokens=20&rate=0"),
+            headers={"authorization": "Bearer demo"},
+            timeout=30,
         )
-        with Emulator({"stream": function}) as emulator:
-            answer = httpx.post(
-                emulator.url("stream") + "/v1/streams",
-                json=start_body("demo?tokens=20&rate=0"),
-                headers={"authorization": "Bearer demo"},
-                timeout=30,
-            )
     assert answer.status_code == 200, answer.text
     assert events(answer.text)[-1][2]["status"] == "completed"

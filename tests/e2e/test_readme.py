@@ -6,8 +6,10 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,17 +31,63 @@ CURLS = [
     for command in re.split(r"\n(?=curl)|\n\n", block)
     if command.startswith("curl")
 ]
+Said = dict[str, Callable[[], Any]]
+
+(QUESTION,) = re.findall(r'^\.venv/bin/sluice ask "(.*)"$', README, re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
-def run() -> Iterator[LocalRun]:
-    with LocalRun("--ephemeral") as run:
-        yield run
+def said(run: LocalRun) -> Iterator[Said]:
+    """What each of them prints, all at the same time: an answer takes seconds."""
+    with ThreadPoolExecutor() as pool:
+        yield {
+            **{command: pool.submit(curl, run, command).result for command in CURLS},
+            "python": pool.submit(python, run).result,
+            "javascript": pool.submit(javascript, run).result,
+            "command line": pool.submit(command_line, run).result,
+        }
 
 
 def here(text: str, run: LocalRun, stream: str = "") -> str:
     """The README's text for this run, and for a stream of it."""
     return text.replace("http://127.0.0.1:8787", run.url).replace("STREAM", stream)
+
+
+def printed(*command: str, **more: Any) -> str:
+    """What a command prints that goes well."""
+    done: subprocess.CompletedProcess[str] = subprocess.run(
+        command, cwd=ROOT, capture_output=True, check=False, text=True, timeout=60, **more
+    )
+    assert done.returncode == 0, (command, done.stderr)
+    return done.stdout
+
+
+def curl(run: LocalRun, command: str) -> str:
+    stream = run.begin("demo?tokens=100&rate=200", "hi")
+    run.client.get(f"/v1/streams/{stream}/events")  # to its end, so that every offset is there
+    return printed("bash", "-c", here(command, run, stream))
+
+
+def python(run: LocalRun) -> str:
+    (program,) = blocks("python")
+    return printed(sys.executable, "-c", here(program, run))
+
+
+def javascript(run: LocalRun) -> tuple[str, str]:
+    """What it prints, and what the log holds."""
+    if shutil.which("node") is None or not (ROOT / "node_modules/eventsource").exists():
+        pytest.skip("Node or its package eventsource is missing: run scripts/install")
+    (program,) = blocks("js")
+    stream = run.begin("demo?tokens=50&rate=100", "hi")
+    source = f"const stream = {json.dumps(stream)};\n{here(program, run)}"
+    # The program's own connection keeps it awake; between two of them nothing does.
+    source += "\nsetTimeout(() => {}, 3000);"
+    path = {"PATH": os.environ["PATH"]}
+    return printed("node", "--input-type=module", "-e", source, env=path), run.text(stream)
+
+
+def command_line(run: LocalRun) -> str:
+    return printed(sys.executable, "-m", "local.cli", "ask", QUESTION, "--url", run.url)
 
 
 def test_there_are_commands_to_try() -> None:
@@ -48,69 +96,24 @@ def test_there_are_commands_to_try() -> None:
 
 
 @pytest.mark.parametrize("command", CURLS)
-def test_a_curl_command(run: LocalRun, command: str) -> None:
-    stream = run.begin("demo?tokens=100&rate=200", "hi")
-    run.client.get(f"/v1/streams/{stream}/events")  # to its end, so that every offset is there
-    done = subprocess.run(
-        ["bash", "-c", here(command, run, stream)],
-        capture_output=True,
-        check=False,
-        text=True,
-        timeout=30,
-    )
-    assert done.returncode == 0, done.stderr
+def test_a_curl_command(said: Said, command: str) -> None:
     expected = (
         '"closed":' if "/chunks" in command else "202" if "-i" in command else "event: closed"
     )
-    assert expected in done.stdout
+    assert expected in said[command]()
 
 
-def test_the_python_program(run: LocalRun) -> None:
-    (program,) = blocks("python")
-    done = subprocess.run(
-        [sys.executable, "-c", here(program, run)],
-        capture_output=True,
-        check=False,
-        text=True,
-        timeout=30,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "You asked: `Hello`" in done.stdout
+def test_the_python_program(said: Said) -> None:
+    assert "You asked: `Hello`" in said["python"]()
 
 
-def test_the_javascript_program(run: LocalRun) -> None:
-    if shutil.which("node") is None or not (ROOT / "node_modules/eventsource").exists():
-        pytest.skip("Node or its package eventsource is missing: run scripts/install")
-    (program,) = blocks("js")
-    stream = run.begin("demo?tokens=50&rate=100", "hi")
-    source = f"const stream = {json.dumps(stream)};\n{here(program, run)}"
-    # The program's own connection keeps it awake; between two of them nothing does.
-    source += "\nsetTimeout(() => {}, 3000);"
-    done = subprocess.run(
-        ["node", "--input-type=module", "-e", source],
-        cwd=ROOT,
-        env={"PATH": os.environ["PATH"]},
-        capture_output=True,
-        check=False,
-        text=True,
-        timeout=30,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == run.text(stream)
+def test_the_javascript_program(said: Said) -> None:
+    text, kept = said["javascript"]()
+    assert text == kept
 
 
-def test_the_command_line(run: LocalRun) -> None:
-    (command,) = re.findall(r'^\.venv/bin/sluice ask "(.*)"$', README, re.MULTILINE)
-    done = subprocess.run(
-        [sys.executable, "-m", "local.cli", "ask", command, "--url", run.url],
-        cwd=ROOT,
-        capture_output=True,
-        check=False,
-        text=True,
-        timeout=30,
-    )
-    assert done.returncode == 0, done.stderr
-    assert f"`{command}`" in done.stdout
+def test_the_command_line(said: Said) -> None:
+    assert f"`{QUESTION}`" in said["command line"]()
 
 
 OPERATED = [
@@ -134,12 +137,4 @@ def test_the_operator_s_commands(tmp_path: Path) -> None:
             for part in parts
         )
         script = script.replace("acme.jsonl", str(tmp_path / "acme.jsonl"))
-        done = subprocess.run(
-            ["bash", "-c", script],
-            cwd=ROOT,
-            capture_output=True,
-            check=False,
-            text=True,
-            timeout=60,
-        )
-        assert done.returncode == 0, (script, done.stderr)
+        printed("bash", "-c", script)

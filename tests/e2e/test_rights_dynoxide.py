@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -25,7 +24,6 @@ from shared.schema import STREAMS
 from shared.settings import Settings
 from shared.starting import Start
 from shared.table import DynamoDB, Query
-from tests.e2e import dynoxide
 
 pytestmark = pytest.mark.e2e
 
@@ -34,21 +32,9 @@ WHO = Actor(credential="key:admin")
 COMPLETED = closing(Status.COMPLETED, FinishReason.STOP, usage={"output_tokens": 1})
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with dynoxide.database() as address:
-        yield address
-
-
 @pytest.fixture
-def store(endpoint: str) -> Iterator[DynamoDB]:
-    with dynoxide.store(endpoint) as made:
-        yield made
-
-
-@pytest.fixture
-def services(store: DynamoDB) -> Services:
-    return Services.on(store, Settings())
+def services(real: DynamoDB) -> Services:
+    return Services.on(real, Settings())
 
 
 async def asking(services: Services, tenant: str, user: str) -> Caller:
@@ -97,7 +83,7 @@ async def nothing_is_left(services: Services, store: DynamoDB, key: StreamKey, s
 
 
 async def test_streams_and_users_are_erased(
-    services: Services, store: DynamoDB, monkeypatch: pytest.MonkeyPatch
+    services: Services, real: DynamoDB, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ada, bob = [await asking(services, "erased", user) for user in ("ada", "bob")]
     running = await stream(services, ada, 60, closed=False)
@@ -107,7 +93,7 @@ async def test_streams_and_users_are_erased(
         [
             piece
             async for piece in user_document(
-                services.log, services.audit, Keys(store), "erased", "ada"
+                services.log, services.audit, Keys(real), "erased", "ada"
             )
         ]
     )
@@ -118,7 +104,7 @@ async def test_streams_and_users_are_erased(
         *(services.erasures.begin("erased", WHO, stream=running.stream) for _ in range(3))
     )
     assert {job.id for job in jobs} == {running.stream}
-    assert SECRET in repr(await items(store, running))  # which nobody can read any more
+    assert SECRET in repr(await items(real, running))  # which nobody can read any more
     with pytest.raises(NotFound):
         await services.log.read(running, 3, limit=5)
     listed, _ = await services.log.summaries("erased", "ada", before=None, limit=10)
@@ -128,8 +114,8 @@ async def test_streams_and_users_are_erased(
     job = await services.erasures.begin("erased", WHO, user="ada")
     deadline = asyncio.get_running_loop().time() + 60
     await asyncio.gather(*(sweep(services, deadline=deadline) for _ in range(3)))
-    await nothing_is_left(services, store, running, 63)
-    await nothing_is_left(services, store, ended, 5)
+    await nothing_is_left(services, real, running, 63)
+    await nothing_is_left(services, real, ended, 5)
     # One of the two was perhaps let go by its own job.
     assert (await services.erasures.find("erased", job.id)).streams in (1, 2)
     assert await services.erasures.pending() == []

@@ -25,12 +25,6 @@ Event = dict[str, str]
 
 
 @pytest.fixture(scope="module")
-def run() -> Iterator[LocalRun]:
-    with LocalRun("--ephemeral") as run:
-        yield run
-
-
-@pytest.fixture(scope="module")
 def silent(run: LocalRun) -> Iterator[dict[str, Any]]:
     """What each client found on one silent stream, all at the same time."""
     url = f"{run.url}/v1/streams/{run.begin(SILENT)}/events"
@@ -103,6 +97,18 @@ def _streams(run: LocalRun) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.usefixtures("silent")  # which takes its time meanwhile
+def test_eventsource_resumes_after_cuts(run: LocalRun) -> None:
+    stream = run.begin("demo?tokens=150&rate=100")
+    with cutting_proxy(run.port, iter([700, 900])) as url:
+        found = node("eventsource", f"{url}/v1/streams/{stream}/events")
+    assert sound(found["events"]) == run.text(stream)
+    assert found["resumedAfter"][0] is None
+    assert len(found["resumedAfter"]) == 4
+    assert found["resumedAfter"][-1] == found["events"][-1]["id"]
+    assert found["stoppedBy"] == 204
+
+
 @pytest.mark.parametrize("name", ["curl", "curl POST"])
 def test_the_bytes(name: str, silent: dict[str, Any]) -> None:
     raw = silent[name]()
@@ -134,14 +140,3 @@ def test_eventsource_parser(silent: dict[str, Any], text: str) -> None:
     assert found["comments"] == ["hb"]
     assert found["retries"] == [1000]
     assert found["errors"] == []
-
-
-def test_eventsource_resumes_after_cuts(run: LocalRun) -> None:
-    stream = run.begin("demo?tokens=150&rate=100")
-    with cutting_proxy(run.port, iter([700, 900])) as url:
-        found = node("eventsource", f"{url}/v1/streams/{stream}/events")
-    assert sound(found["events"]) == run.text(stream)
-    assert found["resumedAfter"][0] is None
-    assert len(found["resumedAfter"]) == 4
-    assert found["resumedAfter"][-1] == found["events"][-1]["id"]
-    assert found["stoppedBy"] == 204

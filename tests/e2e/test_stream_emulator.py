@@ -12,13 +12,12 @@ import httpx
 import pytest
 
 from functions.wiring import Services
-from local.database import connect
-from local.dynoxide import dynoxide
 from shared.administration import Administration
 from shared.identity import tickets
 from shared.records import Kind, Record, StreamKey
 from shared.settings import Settings
 from shared.steering import cancel
+from shared.table import DynamoDB
 from tests.e2e.emulator import Emulator, Function
 from tests.functions.conftest import caller, start_body
 from tests.functions.test_stream import events, text_of
@@ -29,30 +28,21 @@ KEY = {"authorization": "Bearer demo"}
 
 
 @pytest.fixture(scope="module")
-def database() -> Iterator[str]:
-    with dynoxide(None) as endpoint:
-        yield endpoint
-
-
-@pytest.fixture(scope="module")
-def emulator(database: str) -> Iterator[Emulator]:
+def emulator(endpoint: str) -> Iterator[Emulator]:
     env = {
-        "SLUICE_DYNAMODB_ENDPOINT": database,
+        "SLUICE_DYNAMODB_ENDPOINT": endpoint,
         "AWS_ACCESS_KEY_ID": "local",
         "AWS_SECRET_ACCESS_KEY": "local",
     }
-    connect(Settings(dynamodb_endpoint=database), own=True)
     with Emulator({"stream": Function("functions.stream.create", processes=2, env=env)}) as running:
         yield running
 
 
 @pytest.fixture
-async def services(database: str) -> Services:
+async def services(real: DynamoDB) -> Services:
     """Our own eyes on the same tables, in a process of our own."""
-    settings = Settings(dynamodb_endpoint=database)
-    store = connect(settings, own=True)
-    await Administration(store).ensure("demo", "demo")
-    return Services.on(store, settings)
+    await Administration(real).ensure("demo", "demo")
+    return Services.on(real, Settings())
 
 
 @pytest.fixture

@@ -19,13 +19,6 @@ MAGIC_313 = (3571).to_bytes(2, "little") + b"\r\n"
 UNCHECKED_HASH = (1).to_bytes(4, "little")
 
 
-@pytest.fixture(scope="session")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("package")
-    packaging.bundle(folder)
-    return folder
-
-
 def test_it_is_the_same_in_another_folder(package: Path, tmp_path: Path) -> None:
     packaging.bundle(tmp_path)
     assert FileSystem.fingerprint(str(tmp_path)) == FileSystem.fingerprint(str(package))

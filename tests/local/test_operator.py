@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -55,13 +56,21 @@ def opened(db: Path) -> Iterator[DynamoDB]:
         yield store
 
 
-@pytest.fixture
-def streams(db: Path) -> list[StreamKey]:
-    """Of a tenant that has many, and a key."""
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[StreamKey]]:
+    """A database with a tenant that has many streams, and a key."""
+    db = tmp_path_factory.mktemp("made") / "dev.db"
     done(db, "tenant", "add", "acme", "limits.tokens_per_day=1000000")
     done(db, "key", "add", "acme")
     with opened(db) as store:
-        return [work(store, began("acme", closed=number > 0)) for number in range(STREAMS)]
+        return db, [work(store, began("acme", closed=number > 0)) for number in range(STREAMS)]
+
+
+@pytest.fixture
+def streams(made: tuple[Path, list[StreamKey]], db: Path) -> list[StreamKey]:
+    """Of the tenant, in a copy that is the test's own."""
+    shutil.copytree(made[0].parent, db.parent, dirs_exist_ok=True)
+    return made[1]
 
 
 def test_what_there_is_to_see(db: Path, streams: list[StreamKey]) -> None:

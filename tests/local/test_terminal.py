@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from local.terminal import Progress, bar, counted, note, plain, show_json, show_table
+from tests.clock import Clock
 
 ESCAPE = "\x1b"
 
@@ -84,14 +85,6 @@ def test_counted() -> None:
     assert counted(1200, "entry", "entries") == "1,200 entries"
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.s = 100.0
-
-    def __call__(self) -> float:
-        return self.s
-
-
 def test_progress_on_a_terminal_is_one_line_that_goes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,7 +94,7 @@ def test_progress_on_a_terminal_is_one_line_that_goes(
     with Progress(clock=clock) as progress:
         progress("one")
         progress("too soon")
-        clock.s += 1
+        clock.now += 1
         progress("far too long to show")
     assert capsys.readouterr().err == (
         "\r\x1b[2K\x1b[2mone\x1b[0m\r\x1b[2K\x1b[2mfar too lon\x1b[0m\r\x1b[2K"
@@ -113,5 +106,5 @@ def test_progress_elsewhere_is_a_line_every_few_seconds(capsys: pytest.CaptureFi
     with Progress(clock=clock) as progress:
         for number in range(12):
             progress(f"at {number}")
-            clock.s += 1
+            clock.now += 1
     assert capsys.readouterr().err == "at 5\nat 10\n"

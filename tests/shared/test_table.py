@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
@@ -62,26 +63,39 @@ class Wire:
         return cast("AWSResponse", response)
 
 
+@pytest.fixture(scope="module")
+def made() -> Iterator[DynamoDB]:
+    """One for all tests: botocore takes longer to make a client than most tests to use it.
+
+    Its budget of retries is theirs together; they take a third of it.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "AKIASECRET")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        made = DynamoDB({"streams": "real-streams", "tenants": "real-tenants"}, region="eu-west-1")
+    yield made
+    made._threads.shutdown()
+    made._client.close()
+
+
 @pytest.fixture
 def wire() -> Wire:
     return Wire()
 
 
 @pytest.fixture
-async def store(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DynamoDB]:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIASECRET")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    made = DynamoDB({"streams": "real-streams", "tenants": "real-tenants"}, region="eu-west-1")
-    made._client.meta.events.register("before-send.dynamodb", cast("Any", wire))
+def store(made: DynamoDB, wire: Wire) -> Iterator[DynamoDB]:
+    events = made._client.meta.events
+    events.register("before-send.dynamodb", cast("Any", wire))
     yield made
-    made._threads.shutdown()
-    made._client.close()
+    events.unregister("before-send.dynamodb", cast("Any", wire))
 
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two tries, neither botocore's nor ours."""
     monkeypatch.setattr(time, "sleep", lambda _: None)
+    monkeypatch.setattr(random, "uniform", lambda *_: 0.0)
 
 
 async def test_a_put_writes_a_free_key_only(store: DynamoDB, wire: Wire) -> None:

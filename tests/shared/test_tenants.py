@@ -33,6 +33,7 @@ from shared.tenants import (
     is_tenant,
     removing,
 )
+from tests.clock import Clock
 from tests.model_store import ModelStore
 from tests.simulation.clock import run_virtually
 from tests.simulation.scripted import ScriptedStore
@@ -46,18 +47,6 @@ ISSUERS: list[dict[str, Any]] = [
 ]
 ORIGINS = ["https://a.example", "https://b.example", "http://localhost:5173"]
 NOTHING_SANE: tuple[Any, ...] = ("x", -1, 1.5, True, None, [], {}, [None], {"x": None}, [[]])
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

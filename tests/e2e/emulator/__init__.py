@@ -26,6 +26,8 @@ from typing import Self
 
 import pytest
 
+from tests.e2e.local_run import free_port
+
 ROOT = Path(__file__).parents[3]
 
 _START_S = 20
@@ -57,7 +59,7 @@ class Emulator:
     def __init__(self, functions: Mapping[str, Function]) -> None:
         self.functions = functions
         self.processes: dict[str, list[subprocess.Popen[bytes]]] = {}
-        self._port = _free_port()
+        self._port = free_port()
 
     def url(self, function: str) -> str:
         """The function's URL, without a slash at its end."""
@@ -180,12 +182,6 @@ def _metadata(folder: Path, functions: list[str]) -> object:
         "resolve": None,
         "version": 1,
     }
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _listening(port: int) -> bool:

@@ -39,22 +39,11 @@ from shared.identity.jwks import (
     is_public,
     parse,
 )
+from tests.clock import Clock
 from tests.shared.identity.issuer import LocalIssuer, make_key, reply
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 LOCAL = partial(fetch, loopback=True)
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

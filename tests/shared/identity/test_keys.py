@@ -23,21 +23,10 @@ from shared.identity.keys import (
     new_key,
 )
 from shared.table import Write
+from tests.clock import Clock
 from tests.simulation.scripted import ScriptedStore
 
 ACME = Key("acme", "1")
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ from shared.identity.tokens import (
     Tokens,
     is_token,
 )
+from tests.clock import Clock
 from tests.shared.identity.issuer import AUDIENCE, LocalIssuer, base64url, encode, make_key
 
 ROOT = Path(__file__).parents[3]
@@ -498,18 +499,6 @@ async def test_a_tenant_that_takes_anothers_issuer_brings_its_own_keys_for_itsel
 
 
 # With a real issuer.
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -12,17 +12,10 @@ from shared.records import DAY_S
 from shared.schema import TENANTS
 from shared.table import Write
 from shared.tenants import Policy, Tenant
+from tests.clock import Clock
 from tests.model_store import ModelStore
 
 LIMIT = Limits(polls_per_minute=30)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def tenant(**settings: object) -> Tenant:
@@ -32,7 +25,7 @@ def tenant(**settings: object) -> Tenant:
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1_800_000_000)
 
 
 @pytest.fixture

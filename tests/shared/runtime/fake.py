@@ -30,7 +30,8 @@ class Taker:
     reset: bool = False  # … with a reset, not an orderly end
     keep: bool = False  # leave it to the other side to close the connection at the end
     hold: threading.Event | None = None  # read no frame before this is set
-    on_frame: Callable[[int], None] = lambda _: None
+    # Its address in a name would be another one in each run.
+    on_frame: Callable[[int], None] = field(default=lambda _: None, repr=False)
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 import asyncio
 import multiprocessing
-from collections.abc import Iterator
 from contextlib import ExitStack
 from multiprocessing.synchronize import Barrier
 from typing import Any
@@ -24,18 +23,6 @@ SPAWN = multiprocessing.get_context("spawn")
 PROCESSES, ENTRIES = 3, 10
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with dynoxide.database() as address:
-        yield address
-
-
-@pytest.fixture
-def store(endpoint: str) -> Iterator[DynamoDB]:
-    with dynoxide.store(endpoint) as made:
-        yield made
-
-
 def append_many(endpoint: str, barrier: Barrier) -> None:
     """Append entries, in a race with whoever else does."""
 
@@ -50,7 +37,7 @@ def append_many(endpoint: str, barrier: Barrier) -> None:
 
 
 async def test_processes_append_to_one_chain_and_nothing_is_lost(
-    endpoint: str, store: DynamoDB
+    endpoint: str, real: DynamoDB
 ) -> None:
     barrier = SPAWN.Barrier(PROCESSES)
     with ExitStack() as stack:
@@ -63,7 +50,7 @@ async def test_processes_append_to_one_chain_and_nothing_is_lost(
         for process in processes:
             await asyncio.to_thread(process.join, 60)
             assert process.exitcode == 0
-    audit = Audit(store)
+    audit = Audit(real)
     entries = await everything(audit, CHAIN)
     assert len(entries) == PROCESSES * ENTRIES
     span: dict[str, Any] = {"start_ms": entries[0].at - 60_000, "end_ms": entries[0].at + 10**7}
@@ -95,8 +82,8 @@ async def test_an_entry_whose_replies_are_lost_is_written_once(
             assert await audit.verify(chain) == Verdict(2, None)
 
 
-async def test_what_stands_in_the_way_is_told_and_nothing_is_written(store: DynamoDB) -> None:
-    audit, chain = Audit(store), Chain("tenant", "tenant")
+async def test_what_stands_in_the_way_is_told_and_nothing_is_written(real: DynamoDB) -> None:
+    audit, chain = Audit(real), Chain("tenant", "tenant")
     key: Item = {"pk": "tenant", "what": "key#1"}
     made = Put(TENANTS, {**key, "label": "first"})
     other = Put(TENANTS, {**key, "label": "second"})

@@ -155,6 +155,7 @@ class Services:
             ),
             pacing=start.pacing,
             throttle=start.throttle,
+            pauses=tenant.policy.on_quota == "pause",
             **_bounds(start, past),
         )
         return Producer(

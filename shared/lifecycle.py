@@ -12,6 +12,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from shared.audit import Actor, Chain, Entry, Event, Head
@@ -150,7 +151,7 @@ class Lifecycle:
         """End a stream. Returns the record that holds the slot afterwards, as `Log.append` does."""
         usage = closed.body["usage"] or {}
         tokens = usage.get("input_tokens", 0) + usage.get("output_tokens", 0)
-        settled = settlement(past.holds[0], tokens)
+        settled = settlement(past.holds, tokens)
         head = Head(**past.opened.body["chain"])
         entry = self._draft(key, closed, Event.CLOSED, who(past.opened), head, tokens=tokens)
         for _ in range(AUDIT_TRIES_MAX):
@@ -191,6 +192,31 @@ class Lifecycle:
     async def append(self, key: StreamKey, record: Record, event: Event, who: Actor) -> Record:
         """As `Log.append`, together with an entry of the stream's audit."""
         return await self._append(key, record, event, who, await self._audit.head(Chain.of(key)))
+
+    async def extend(
+        self, key: StreamKey, record: Record, event: Event, caller: Caller, wanted: Wanted
+    ) -> Record:
+        """As `append`, with more of the caller's quotas for the stream: the record tells how much.
+
+        Raises `LimitExceeded`, `TooLarge`.
+        """
+        identity = caller.identity
+        admission = await self._quotas.admit(caller.tenant, identity.user, caller.address, wanted)
+        head = await self._audit.head(Chain.of(key))
+        entry = self._draft(key, record, event, actor(caller), head)
+        for _ in range(OPEN_TRIES_MAX):
+            more = {"held": admission.held, "allowance": admission.allowance}
+            taken = replace(record, body={**record.body, **more})
+            also = [*writes(entry), *admission.writes]
+            conflict = await self._ask_again(partial(self.log.append_with, key, taken, also))
+            if conflict is None:
+                return taken
+            if held := conflict.holders[0]:
+                return Record.from_item(held)
+            entry = _behind(entry, conflict.holders[1:3])
+            admission = await self._quotas.again(admission, conflict.holders[3:], wanted)
+            await asyncio.sleep(random.uniform(0, PAUSE_MAX_S))  # noqa: S311
+        raise Busy("Too many streams are starting at once.")
 
     async def _append(
         self, key: StreamKey, record: Record, event: Event, who: Actor, head: Head | None

@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from shared.models import CHARS_A_TOKEN, Continuation, Usage
+from shared.models import Continuation, Usage, tokens_of
 from shared.records import Kind, Record
 
 #: Why a stream became vacant: its producer died, its invocation came to its end, its process was
 #: told to stop.
 LOST, DEADLINE, SHUTDOWN = "lost", "deadline", "shutdown"
+#: Why a stream is paused whose credential is still good: by hand, or for want of tokens.
+REQUESTED, QUOTA = "requested", "quota"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,5 @@ def _usage(records: Sequence[Record]) -> Usage:
                 case Continuation.REPLAY:
                     heard += said
         said += len(record.text)
-    chars = asked, heard + said
-    asked_tokens, said_tokens = (-(-count // CHARS_A_TOKEN) for count in chars)
-    return Usage(asked_tokens, said_tokens, estimated=any(chars))
+    said += heard
+    return Usage(tokens_of(asked), tokens_of(said), estimated=bool(asked or said))

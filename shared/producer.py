@@ -45,7 +45,7 @@ from shared.logger import logger
 from shared.models import Ask, Finish, Usage, continued, estimate
 from shared.models.fallback import Fallback
 from shared.pacing import Pacer, Pacing
-from shared.past import DEADLINE, SHUTDOWN, Past
+from shared.past import DEADLINE, QUOTA, SHUTDOWN, Past
 from shared.permit import Permit
 from shared.records import FENCING, FinishReason, Kind, Record, Status, StreamKey
 from shared.redaction import PolicyViolation, Redactor
@@ -91,7 +91,8 @@ class Work:
     """What there is to produce: the stream's past, and what its tenant has made of it.
 
     Where tokens are limited `chars_max` is the most that the model may say. `short` is whether the
-    tenant's budget leaves less than was asked for.
+    tenant's budget leaves less than was asked for, and `pauses` whether the stream then waits for
+    more.
     """
 
     past: Past
@@ -102,6 +103,7 @@ class Work:
     throttle: bool
     chars_max: int | None = None
     short: bool = False
+    pauses: bool = False
 
 
 class Producer:
@@ -355,6 +357,10 @@ class Producer:
             await self._append(Kind.VACANT, {"reason": self._leaves})
             if self._end is _End.LEFT:
                 await self._takeovers.launch(self.key)
+                return
+        if self._work.pauses and self._reason() == FinishReason.QUOTA:
+            await self._append(Kind.PAUSE, {"reason": QUOTA, "parked": True})
+            if self._end not in _STOPPED:
                 return
         if self._end is not _End.PAUSED:
             await self._close()

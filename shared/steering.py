@@ -5,6 +5,7 @@ producer learns of it from the write that it makes anyway.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from shared import authority
 from shared.audit import Event
@@ -12,11 +13,14 @@ from shared.authority import Caller, actor
 from shared.errors import IdempotencyInFlight, revive
 from shared.lifecycle import Lifecycle
 from shared.log import Log, unknown_stream
+from shared.models import tokens_of
+from shared.past import QUOTA, REQUESTED, Past
+from shared.quotas import OUTPUT_TOKENS_DEFAULT, Wanted
 from shared.records import Kind, Record, Status, StreamKey
 from shared.takeover import Takeovers
 
-#: Why a stream is paused that somebody has paused by hand.
-REQUESTED = "requested"
+#: A pause that only a resume ends, and a fresh credential alone does not.
+_BY_RESUME = (REQUESTED, QUOTA)
 
 
 async def check_replay(takeovers: Takeovers, key: StreamKey, *, may_run: bool) -> Record:
@@ -86,11 +90,15 @@ async def pause(lifecycle: Lifecycle, key: StreamKey, caller: Caller) -> Record:
 
 
 async def resume(takeovers: Takeovers, key: StreamKey, caller: Caller) -> Record:
-    """Let a paused stream go on, by the caller's credential.
+    """Let a paused stream go on, by the caller's credential; and from the caller's quotas, where it
+    has come to the end of what it had.
 
     Returns the record that says so, or that made it needless: the stream is over, or is not paused.
-    Raises `NotFound`, `Unavailable`.
+    Raises `NotFound`, `Unavailable`, `LimitExceeded`, `TooLarge`.
     """
+    newest = await takeovers.log.tail(key)
+    if newest.parked and newest.body["reason"] == QUOTA:
+        return await _extend(takeovers, key, caller, newest)
     return await _grant(
         takeovers, key, caller, Event.RESUMED, lambda newest: newest.kind == Kind.PAUSE
     )
@@ -99,16 +107,36 @@ async def resume(takeovers: Takeovers, key: StreamKey, caller: Caller) -> Record
 async def grant(takeovers: Takeovers, key: StreamKey, caller: Caller) -> Record:
     """Let a stream go on by the caller's credential, past the end of the one before.
 
-    A stream that was paused by hand is left as it is: `resume` takes a credential, too. Returns as
-    `resume` does. Raises `NotFound`, `Unavailable`.
+    A stream that was paused by hand, or for want of tokens, is left as it is: `resume` takes a
+    credential, too. Returns as `resume` does. Raises `NotFound`, `Unavailable`.
     """
     return await _grant(
         takeovers,
         key,
         caller,
         Event.GRANTED,
-        lambda newest: not (newest.parked and newest.body["reason"] == REQUESTED),
+        lambda newest: not (newest.parked and newest.body["reason"] in _BY_RESUME),
     )
+
+
+async def _extend(takeovers: Takeovers, key: StreamKey, caller: Caller, newest: Record) -> Record:
+    """Behind a pause for want of tokens: only another control can come between."""
+    log = takeovers.log
+    past = Past.of(await log.all_records(key))
+    body = authority.to_body(caller.identity) | {"vacant": True}
+    asked = replace(_control(log, newest, Kind.GRANT, **body), by=log.new_writer())
+    record = await takeovers.lifecycle.extend(key, asked, Event.RESUMED, caller, _more(past))
+    if record.by == asked.by:
+        await takeovers.launch(key)
+    return record
+
+
+def _more(past: Past) -> Wanted:
+    """What an answer may still need: its conversation is sent again, and the answer so far."""
+    body = past.opened.body
+    sent = sum(len(message["content"]) for message in body["messages"]) + len(past.said)
+    most = body["max_tokens"] or OUTPUT_TOKENS_DEFAULT
+    return Wanted(tokens_of(sent), max(most - tokens_of(len(past.said)), 1), permits=0)
 
 
 async def _grant(

@@ -61,7 +61,11 @@ _NUMBERS: Mapping[str, tuple[int, int]] = MappingProxyType(
     }
 )
 _CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"on_outage": ("refuse", "allow"), "addresses": ("full", "truncated", "none")}
+    {
+        "on_outage": ("refuse", "allow"),
+        "on_quota": ("close", "pause"),
+        "addresses": ("full", "truncated", "none"),
+    }
 )
 
 
@@ -72,7 +76,8 @@ class Policy:
     `limits` are on the tenant as a whole, the others on each of its users, and on each address of
     its clients. `shards` spreads the tenant's counters, for many starts a second. `takeovers` is
     how often an answer may lose its producer, and `pause_s` how long it may be paused. `on_outage`
-    says what becomes of starts while the counters cannot be written.
+    says what becomes of starts while the counters cannot be written, and `on_quota` of an answer
+    whose budget ends.
     """
 
     limits: Limits = DEFAULT_LIMITS
@@ -84,6 +89,7 @@ class Policy:
     takeovers: int = 3
     pause_s: int = DAY_S
     on_outage: Literal["refuse", "allow"] = "refuse"
+    on_quota: Literal["close", "pause"] = "close"
     retention_days: int = 30
     audit_retention_days: int = 400
     addresses: Literal["full", "truncated", "none"] = "truncated"

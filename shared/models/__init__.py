@@ -79,10 +79,11 @@ CHARS_A_TOKEN_MAX = 12
 def estimate(ask: Ask, output_chars: int) -> Usage:
     """Tokens by their characters, where a provider could not say."""
     input_chars = sum(len(message.content) for message in ask.messages)
-    return Usage(_tokens(input_chars), _tokens(output_chars), estimated=True)
+    return Usage(tokens_of(input_chars), tokens_of(output_chars), estimated=True)
 
 
-def _tokens(chars: int) -> int:
+def tokens_of(chars: int) -> int:
+    """What so many characters are taken for where nobody has counted."""
     return -(-chars // CHARS_A_TOKEN)
 
 
@@ -98,7 +99,7 @@ def continued(ask: Ask, how: Continuation) -> Ask:
         return ask
     left = ask.max_tokens
     if left is not None:
-        left = max(left - _tokens(len(ask.said)), 1)
+        left = max(left - tokens_of(len(ask.said)), 1)
     turns = [Message("assistant", ask.said)]
     if how is Continuation.PROMPT:
         turns.append(Message("user", _GO_ON))

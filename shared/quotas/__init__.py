@@ -160,10 +160,12 @@ class Quotas:
         # One shard does not know what the others have left.
         telling = [book for book in books if book.account.limits == book.account.whole]
         return Admission(
-            writes=tuple(book.taking(tokens) for book in books),
-            held=holding(accounts, tokens, 1, now_ms),
+            writes=tuple(book.taking(tokens, wanted.permits) for book in books),
+            held=holding(accounts, tokens, wanted.permits, now_ms),
             allowance=None if granted is None else granted - wanted.input_tokens,
-            left=tuple(left for book in telling for left in book.left(tokens=tokens, starts=1)),
+            left=tuple(
+                left for book in telling for left in book.left(tokens=tokens, starts=wanted.permits)
+            ),
             accounts=tuple(accounts),
             states=tuple(states),
         )

@@ -4,6 +4,7 @@ A bucket is a level and the moment it was true; it fills by the limit per minute
 Levels are in 1/60,000 of a token (or of a start), so that a millisecond's refill is a whole number.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -34,10 +35,14 @@ _LIMITS: tuple[tuple[str, str, str, int], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a start asks for: the tokens of its prompt, and the most that its answer may have."""
+    """What a start asks for: the tokens of its prompt, and the most that its answer may have.
+
+    `permits` is 0 for a stream that has one, and asks for more tokens.
+    """
 
     input_tokens: int
     output_tokens: int
+    permits: int = 1
 
     @property
     def tokens(self) -> int:
@@ -111,7 +116,7 @@ class Meter:
 
     def refusal(self, amount: int) -> LimitExceeded | TooLarge | None:
         """Why nobody may take so much of it."""
-        if self.level >= amount * UNIT:
+        if not amount or self.level >= amount * UNIT:
             return None
         if 0 < self.full < amount:
             return TooLarge(
@@ -164,15 +169,15 @@ class Book:
             if getattr(account.limits, limit) is not None
         }
 
-    def taking(self, tokens: int) -> Write:
+    def taking(self, tokens: int, permits: int = 1) -> Write:
         """The write that takes a permit, a start and so many tokens, if no other start is faster.
 
         What an end adds meanwhile adds up with it.
         """
-        add = {"rev": 1, "active": self._active + 1 - self._counted("active")}
+        add = {"rev": 1, "active": self._active + permits - self._counted("active")}
         if tokens:
             add |= {_day(self._moment): tokens, _month(self._moment): tokens}
-        for name, amount in (("starts", 1), ("tokens", tokens)):
+        for name, amount in (("starts", permits), ("tokens", tokens)):
             if name in self.meters:
                 # Also where that is 0: a bucket without a level is full.
                 add[name] = self.meters[name].level - amount * UNIT - self._counted(name)
@@ -229,7 +234,7 @@ def grant(books: Sequence[Book], wanted: Wanted) -> int | None:
     # Who wants more at once than a bucket can hold waits for a full one, and gets that.
     asked = min([wanted.tokens, *(meter.full for meter in meters if meter.counts == "tokens")])
     amounts = {"tokens": max(asked, least), "day": least, "month": least}
-    refusals = [no for m in meters if (no := m.refusal(amounts.get(m.counts, 1)))]
+    refusals = [no for m in meters if (no := m.refusal(amounts.get(m.counts, wanted.permits)))]
     if refusals:
         raise max(refusals, key=lasts)
     if all(meter.unit != "tokens" for meter in meters):
@@ -253,25 +258,37 @@ def holding(accounts: Sequence[Account], tokens: int, permits: int, now_ms: int)
     return {"tokens": tokens, "permits": permits, "at": now_ms, "subjects": whose}
 
 
-def settlement(held: Mapping[str, Any], tokens: int) -> list[Write]:
+def settlement(holds: Sequence[Mapping[str, Any]], tokens: int) -> list[Write]:
     """The writes that give back what a stream holds, and count the tokens that it has used.
 
-    They are additions: a stream must be settled once, in the transaction that closes it.
+    They are additions: a stream must be settled once, in the transaction that closes it. What it
+    has taken first it has used first.
     """
-    excess = tokens - held["tokens"]
-    # A budget is that of the moment when the stream began.
-    moment = datetime.fromtimestamp(held["at"] / 1000, UTC)
-    change = {"active": -held["permits"], _day(moment): excess, _month(moment): excess}
-    writes: list[Write] = []
-    for pk, its in held["subjects"].items():
-        add = change | {"tokens": -excess * UNIT if its["bucket"] else 0}
-        # Starts ask for their `rev`: it is left as it is, but must be there.
-        add = {name: number for name, number in add.items() if number} | {"rev": 0}
-        expiry: Item = {"expires_at": its["expires_at"]} if "expires_at" in its else {}
-        writes.append(
-            Update(TENANTS, {"pk": pk, "what": "counters"}, set=expiry, add=add, where=None)
+    changes: dict[str, Counter[str]] = {}
+    expiries: dict[str, int] = {}
+    for place, held in enumerate(holds, 1):
+        used = tokens if place == len(holds) else min(tokens, held["tokens"])
+        tokens -= used
+        excess = used - held["tokens"]
+        # A budget is that of the moment when it was taken.
+        moment = datetime.fromtimestamp(held["at"] / 1000, UTC)
+        change = {"active": -held["permits"], _day(moment): excess, _month(moment): excess}
+        for pk, its in held["subjects"].items():
+            bucket = {"tokens": -excess * UNIT if its["bucket"] else 0}
+            changes.setdefault(pk, Counter()).update(change | bucket)
+            if "expires_at" in its:
+                expiries[pk] = max(its["expires_at"], expiries.get(pk, 0))
+    return [
+        Update(
+            TENANTS,
+            {"pk": pk, "what": "counters"},
+            set={"expires_at": expiries[pk]} if pk in expiries else {},
+            # Starts ask for their `rev`: it is left as it is, but must be there.
+            add={name: number for name, number in change.items() if number} | {"rev": 0},
+            where=None,
         )
-    return writes
+        for pk, change in changes.items()
+    ]
 
 
 def outdated(name: str, moment: datetime) -> bool:

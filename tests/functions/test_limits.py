@@ -13,7 +13,7 @@ from shared.records import Item
 from shared.schema import Table
 from shared.table import Conflict, Put, Write
 from tests.functions.conftest import ASYNC, Sluice, begin, by, running, start_body
-from tests.functions.test_stream import events
+from tests.functions.test_stream import events, text_of
 from tests.simulation.clock import virtual
 
 #: With it a stream takes all of 50 tokens: one is that of the prompt.
@@ -327,3 +327,27 @@ async def test_what_a_tenant_used_is_counted_by_what_its_answers_had(sluice: Slu
     await sluice.stream.post("/v1/streams", json=body)
     usage = (await sluice.api.get("/v1/usage")).json()
     assert set(usage["tokens"].values()) == {6}
+
+
+@virtual
+async def test_an_answer_may_wait_for_the_tokens_of_another_day() -> None:
+    async with running() as sluice:
+        await sluice.policy(limits={"tokens_per_day": 1000}, on_quota="pause")
+        others = start_body("demo?tokens=850&rate=0", max_tokens=850)
+        await sluice.stream.post("/v1/streams", json=others)
+        stream = await sluice.launched("demo?tokens=300&rate=50")
+        path = f"/v1/streams/{stream}"
+        await asyncio.sleep(60)
+        assert (await sluice.api.get(path)).json()["status"] == "paused"
+        refused = await sluice.api.post(f"{path}/resume")
+        assert_refused(refused, "tenant-tokens-per-day", 1000, 86_400)
+        await asyncio.sleep(86_400)
+        resumed = await sluice.api.post(f"{path}/resume")
+        assert resumed.json()["status"] == "open"
+        answer = await sluice.stream.get(f"{path}/events")
+        await sluice.policy(limits={})
+        whole = await sluice.stream.post("/v1/streams", json=start_body("demo?tokens=300&rate=0"))
+        told = [entry.event for entry in await sluice.audit(stream)]
+    assert [d for _, n, d in events(answer.text) if n == "paused"] == [{"reason": "quota"}]
+    assert text_of(answer.text) == text_of(whole.text)
+    assert told == ["started", "paused", "resumed", "closed", "followed"]

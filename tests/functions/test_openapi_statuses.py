@@ -1,5 +1,6 @@
 """Each status that our OpenAPI document tells of is brought about, and no other is met."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn
@@ -108,6 +109,16 @@ async def forgotten(ask: Asking, headers: dict[str, str]) -> None:
     assert await ask.sluice.services.takeovers.tend(key, pause_s=-1) == "closed"
 
 
+async def out_of_tokens(ask: Asking) -> str:
+    """A stream that is paused for want of tokens, and whose answer is longer than a day has."""
+    await ask.sluice.policy(limits={"tokens_per_day": 200}, on_quota="pause")
+    body = start_body("demo?tokens=300&rate=0")
+    stream_id = (await ask("startStream", async_=True, json=body)).json()["id"]
+    await asyncio.gather(*ask.sluice.productions.tasks)
+    await ask.sluice.policy(limits={"tokens_per_day": 20}, on_quota="pause")
+    return str(stream_id)
+
+
 async def refuse(ask: Asking, operation: Operation, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bring about each refusal that has nothing to do with what the operation does."""
     store, name = ask.sluice.store, operation.id
@@ -201,6 +212,7 @@ async def test_each_status_that_it_tells_of_is_given_and_no_other(
         for operation in OPERATIONS:
             if operation.scope:
                 await refuse(ask, operation, monkeypatch)
+        assert await ask.status("resumeStream", stream=await out_of_tokens(ask)) == 413
     told = {
         (operation.id, int(status))
         for operation in OPERATIONS

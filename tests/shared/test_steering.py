@@ -2,18 +2,24 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
-from shared.errors import NotFound, Unavailable
+from shared.errors import LimitExceeded, NotFound, Unavailable
 from shared.lifecycle import CONTROL_TRIES_MAX
 from shared.log import DEAD_AFTER_S, PAUSE_S, Log
-from shared.records import Kind, Record, StreamKey
+from shared.models import Finish, Usage
+from shared.past import Past
+from shared.quotas import Wanted
+from shared.records import DAY_S, Kind, Record, StreamKey
 from shared.steering import cancel, check_replay, grant, pause, resume
 from shared.table import Conflict, Write
 from tests.shared.test_starting import stranger
 from tests.simulation.clock import virtual
-from tests.simulation.scripted import DONE, EPOCH_S, ScriptedModel, Stage
+from tests.simulation.scripted import DONE, EPOCH_S, TENANT, ScriptedModel, Stage
 
 
 @virtual
@@ -250,3 +256,112 @@ async def test_a_pause_that_meets_the_end_of_an_answer_lets_it_end() -> None:
     await pause(stage.lifecycle, stage.key, stage.caller)
     await production
     assert (await stage.told())[-1] == "completed"
+
+
+# A budget that ends
+
+OTHERS = Wanted(40, 50)
+
+
+async def out_of_tokens(**policy: Any) -> Stage:
+    """A stream that has come to the end of what it may say, and waits for more.
+
+    Another one has 90 of the 100 tokens of the day.
+    """
+    stage = Stage(limits={"tokens_per_day": 100, "streams_at_once": 2}, **policy)
+    other = stage.log.new_key(TENANT, None, 30)
+    assert isinstance(await stage.lifecycle.open(stage.opening(key=other, wanted=OTHERS)), tuple)
+    await stage.begin(wanted=Wanted(2, 100))
+    assert stage.opened.body["allowance"] == 8
+    await stage.produce("x" * 40, DONE, chars_max=32, short=True, pauses=True)
+    return stage
+
+
+def day(stage: Stage) -> int:
+    """The tokens that are taken on the day of now."""
+    moment = datetime.fromtimestamp(stage.now(), UTC)
+    return int(stage.counters().get(f"day:{moment:%Y-%m-%d}", 0))
+
+
+@virtual
+async def test_an_answer_whose_budget_ends_waits_for_more() -> None:
+    stage = await out_of_tokens()
+    assert await stage.told() == ["opened", "x" * 32, "parked quota"]
+    assert await stage.audited() == ["started ok", "paused ok"]
+    assert (stage.counters()["active"], day(stage)) == (2, 100)
+
+
+@virtual
+async def test_nobody_resumes_what_there_are_no_tokens_for() -> None:
+    stage = await out_of_tokens()
+    before = dict(stage.store.items)
+    with pytest.raises(LimitExceeded) as raised:
+        await resume(stage.takeovers, stage.key, stage.caller)
+    assert raised.value.extensions["policy"] == "tenant-tokens-per-day"
+    assert await grant(stage.takeovers, stage.key, stage.caller) == await stage.log.tail(stage.key)
+    assert stage.store.items == before
+    assert stage.launched == []
+
+
+@virtual
+async def test_a_resume_takes_what_there_is_and_the_end_settles_all_of_it() -> None:
+    stage = await out_of_tokens()
+    await asyncio.sleep(DAY_S)
+    record = await resume(stage.takeovers, stage.key, stage.caller)
+    assert record.vacant
+    # The prompt and the answer so far take 10 again: 6 and 32 characters.
+    assert record.body["allowance"] == 90
+    assert (stage.counters()["active"], day(stage)) == (2, 100)
+    assert stage.launched == [stage.key]
+    past = Past.of(await stage.records())
+    assert (past.allowance, len(past.holds)) == (98, 2)
+    await stage.succeed(ScriptedModel("yyyy", Finish("stop", Usage(10, 1))))
+    assert (await stage.told())[-3:] == ["epoch", "yyyy", "completed"]
+    usage = (await stage.records())[-1].body["usage"]
+    assert usage == {"input_tokens": 2 + 10, "output_tokens": 8 + 1, "estimated": True}
+    assert stage.counters()["active"] == 1
+    # What was taken first was used first: 10 on the first day, 11 on the second.
+    assert [stage.counters()[f"day:2027-01-{n}"] for n in (15, 16)] == [100, 11]
+    assert stage.counters()["month:2027-01"] == 111
+
+
+@pytest.mark.parametrize("fates", [["fail"], ["lose"], ["lose", "fail"]])
+@virtual
+async def test_a_resume_whose_reply_is_lost_takes_its_tokens_once(fates: Any) -> None:
+    stage = await out_of_tokens()
+    await asyncio.sleep(DAY_S)
+    stage.store.fates.extend(fates)
+    with suppress(Unavailable):
+        await resume(stage.takeovers, stage.key, stage.caller)
+    assert (await stage.told())[-1] == "grant"
+    assert (day(stage), await stage.audited()) == (100, ["started ok", "paused ok", "resumed ok"])
+
+
+@virtual
+async def test_of_two_resumes_one_takes_tokens() -> None:
+    stage = await out_of_tokens()
+    await asyncio.sleep(DAY_S)
+    stage.store.write_s = 0.1
+    found = await asyncio.gather(
+        *(resume(stage.takeovers, stage.key, stage.caller) for _ in range(5)),
+        return_exceptions=True,
+    )
+    granted = await stage.log.tail(stage.key)
+    assert {r.by for r in found if isinstance(r, Record)} == {granted.by}
+    assert day(stage) == 100
+    assert stage.launched == [stage.key]
+
+
+@virtual
+async def test_what_is_paused_for_a_budget_can_be_cancelled_and_is_charged() -> None:
+    stage = await out_of_tokens()
+    assert (await cancel(stage.lifecycle, stage.key, stage.caller)).closes
+    assert (stage.counters()["active"], day(stage)) == (1, 100)
+
+
+@virtual
+async def test_without_that_setting_the_answer_ends_with_its_budget() -> None:
+    stage = Stage(limits={"tokens_per_day": 10})
+    await stage.begin(wanted=Wanted(2, 100))
+    await stage.produce("x" * 40, DONE, chars_max=32, short=True)
+    assert (await stage.records())[-1].body["finish_reason"] == "quota"

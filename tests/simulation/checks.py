@@ -305,7 +305,9 @@ def permitted(run: Run, told: Told) -> Iterator[str]:
 def within_limits(run: Run) -> Iterator[str]:
     """No counter was ever above its limit, but for what an answer used beyond its bound."""
     policy = run.world.setting.policy
-    excess = sum(max(_used(told) - _held(told)["tokens"], 0) for told in run.streams)
+    excess = sum(
+        max(_used(told) - sum(held["tokens"] for held in _holds(told)), 0) for told in run.streams
+    )
     shards: dict[str, Item] = {}
     for pk, counters in run.history.counters:
         limits = policy.limits
@@ -330,12 +332,16 @@ def settled(run: Run) -> Iterator[str]:
     """When all streams have ended, nobody holds a permit, and what is counted is what was used."""
     expected: dict[str, Counter[str]] = {}
     for told in run.streams:
-        held = _held(told)
-        moment = datetime.fromtimestamp(held["at"] / 1000, UTC)
-        for pk in held["subjects"]:
-            used = expected.setdefault(pk, Counter())
-            used[f"day:{moment:%Y-%m-%d}"] += _used(told)
-            used[f"month:{moment:%Y-%m}"] += _used(told)
+        tokens, holds = _used(told), _holds(told)
+        for held in holds:
+            # What was taken first was used first; what was never taken counts for the last.
+            used = tokens if held is holds[-1] else min(held["tokens"], tokens)
+            tokens -= used
+            moment = datetime.fromtimestamp(held["at"] / 1000, UTC)
+            for pk in held["subjects"]:
+                counted = expected.setdefault(pk, Counter())
+                counted[f"day:{moment:%Y-%m-%d}"] += used
+                counted[f"month:{moment:%Y-%m}"] += used
     for item in run.items(TENANTS):
         if item["what"] != "counters":
             continue
@@ -445,7 +451,7 @@ def _begins(said: str, text: str, *, redacted: bool) -> bool:
 
 def _at_its_bound(told: Told, text: str, run: Run) -> bool:
     """Whether an answer is as long as its allowance lets it be, by our own count."""
-    closed, allowance = told.records[-1], told.records[0].body["allowance"]
+    closed, allowance = told.records[-1], Past.of(told.records).allowance
     if allowance is None or not closed.body["usage"]["estimated"]:
         return False
     # Who does not replay goes on from what was said before.
@@ -459,9 +465,9 @@ def _at_its_bound(told: Told, text: str, run: Run) -> bool:
     )
 
 
-def _held(told: Told) -> dict[str, Any]:
-    held: dict[str, Any] = told.records[0].body["held"]
-    return held
+def _holds(told: Told) -> list[dict[str, Any]]:
+    """What the stream has taken of its quotas, at its start and whenever it was given more."""
+    return [record.body["held"] for record in told.records if "held" in record.body]
 
 
 def _used(told: Told) -> int:

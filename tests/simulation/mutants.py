@@ -397,8 +397,8 @@ def takes_what_another_has_taken(patch: pytest.MonkeyPatch) -> None:
     """Counters are written whatever has become of them since they were read."""
     taking = Book.taking
 
-    def taking_anyway(self: Book, tokens: int) -> Write:
-        write = taking(self, tokens)
+    def taking_anyway(self: Book, tokens: int, permits: int = 1) -> Write:
+        write = taking(self, tokens, permits)
         return replace(write, where=None) if isinstance(write, Update) else write
 
     patch.setattr(Book, "taking", taking_anyway)

@@ -78,6 +78,7 @@ def _document(dice: random.Random) -> dict[str, Any]:
         "shards": dice.choice((1, 1, 3)),
         "takeovers": dice.choice((0, 1, 3, 3)),
         "pause_s": dice.choice((60, 300)),
+        "on_quota": dice.choice(("close", "pause")),
         "on_outage": dice.choice(("refuse", "allow")),
         "redaction": REDACTION | {"prompts": dice.random() < 0.5} if dice.random() < 0.5 else {},
     }

@@ -19,7 +19,7 @@ from shared.audit import Chain, Entry, Head, head_of
 from shared.audit.trail import Audit
 from shared.authority import Caller
 from shared.dialects import native
-from shared.errors import CredentialEnded, LimitExceeded, Unavailable
+from shared.errors import CredentialEnded, LimitExceeded, TooLarge, Unavailable
 from shared.follower import Follower
 from shared.idempotency import Idempotency
 from shared.identity.keys import Keys
@@ -485,7 +485,7 @@ class World:
                 await pause(process.lifecycle, key, await process.caller(OTHER))
             await asyncio.sleep(dice.choice((0.0, 0.5, 5.0, 20.0)))
             if dice.random() < 0.8:
-                with suppress(Unavailable):
+                with suppress(Unavailable, LimitExceeded, TooLarge):
                     await resume(process.takeovers, key, await process.caller(OTHER))
 
     async def _grant(self, process: Process) -> None:
@@ -508,7 +508,10 @@ class World:
                     return
                 if newest.kind == Kind.PAUSE:
                     await asyncio.sleep(dice.choice((0.0, 3.0, 20.0, 70.0)))
-                    await grant(process.takeovers, key, await process.caller(OTHER))
+                    # Which of the two it takes is told by the reason, but both may be tried.
+                    steer = dice.choice((grant, resume))
+                    with suppress(LimitExceeded, TooLarge):
+                        await steer(process.takeovers, key, await process.caller(OTHER))
             await asyncio.sleep(3)
 
     async def _revoke(self, process: Process, key_id: str) -> None:

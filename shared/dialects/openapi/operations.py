@@ -303,8 +303,10 @@ _STEERING = (
         "POST",
         "/v1/streams/{stream}/resume",
         STREAM,
-        "Let a paused stream go on by the credential of this request.",
+        "Let a paused stream go on by the credential of this request, and by what is left of its "
+        "limits.",
         _STEERED,
+        raised=(errors.TooLarge,),
     ),
     Operation(
         "grantStream",

@@ -12,8 +12,8 @@ from shared.dialects import native
 from shared.identity.tickets import PREFIX, TICKET_CHARS_MAX
 from shared.models import Continuation
 from shared.pacing import Pacing
+from shared.past import QUOTA, REQUESTED
 from shared.records import FinishReason, Kind, Status
-from shared.steering import REQUESTED
 
 Schema = dict[str, Any]
 
@@ -434,7 +434,7 @@ EVENTS: dict[str, Schema] = {
     "paused": _event(
         "paused",
         "The stream waits for a resume, or a grant.",
-        closed({"reason": {"enum": [*REASON["enum"], REQUESTED]}}),
+        closed({"reason": {"enum": [*REASON["enum"], REQUESTED, QUOTA]}}),
         '{"reason":"expired"}',
     ),
     "granted": _event(

@@ -208,8 +208,8 @@ def asks_no_rev(patch: pytest.MonkeyPatch) -> None:
     """A start that writes whatever other starts have come between."""
     taking = Book.taking
 
-    def planted(self: Book, tokens: int) -> Write:
-        write = taking(self, tokens)
+    def planted(self: Book, tokens: int, permits: int = 1) -> Write:
+        write = taking(self, tokens, permits)
         return replace(write, where={}) if isinstance(write, Update) else write
 
     patch.setattr(Book, "taking", planted)
@@ -226,8 +226,8 @@ def turns_back_the_clock(patch: pytest.MonkeyPatch) -> None:
     """A bucket's moment is that of the last writer's clock."""
     taking = Book.taking
 
-    def planted(self: Book, tokens: int) -> Write:
-        write = taking(self, tokens)
+    def planted(self: Book, tokens: int, permits: int = 1) -> Write:
+        write = taking(self, tokens, permits)
         stamp: Item = {"at": self._now_ms}
         if isinstance(write, Update):
             return replace(write, set=write.set | stamp)
@@ -240,8 +240,8 @@ def leaves_out_what_is_empty(patch: pytest.MonkeyPatch) -> None:
     """A bucket of which all is taken, and which is not written."""
     taking = Book.taking
 
-    def planted(self: Book, tokens: int) -> Write:
-        write = taking(self, tokens)
+    def planted(self: Book, tokens: int, permits: int = 1) -> Write:
+        write = taking(self, tokens, permits)
         if not isinstance(write, Put):
             return write
         return replace(write, item={n: v for n, v in write.item.items() if v != 0})
@@ -252,14 +252,16 @@ def leaves_out_what_is_empty(patch: pytest.MonkeyPatch) -> None:
 def settles_twice(patch: pytest.MonkeyPatch) -> None:
     """An end that is counted each time somebody tries it."""
     settlement = counters.settlement
-    patch.setattr(counters, "settlement", lambda held, tokens: 2 * settlement(held, tokens))
+    patch.setattr(counters, "settlement", lambda holds, tokens: 2 * settlement(holds, tokens))
 
 
 def forgets_the_permit(patch: pytest.MonkeyPatch) -> None:
     """An end that gives its tokens back, but not its permit."""
     settlement = counters.settlement
     patch.setattr(
-        counters, "settlement", lambda held, tokens: settlement({**held, "permits": 0}, tokens)
+        counters,
+        "settlement",
+        lambda holds, tokens: settlement([h | {"permits": 0} for h in holds], tokens),
     )
 
 
@@ -267,7 +269,7 @@ def keeps_the_estimate(patch: pytest.MonkeyPatch) -> None:
     """An end that does not correct what its start has taken."""
     settlement = counters.settlement
     patch.setattr(
-        counters, "settlement", lambda held, tokens: settlement(held, int(held["tokens"]))
+        counters, "settlement", lambda holds, tokens: settlement(holds, int(holds[0]["tokens"]))
     )
 
 

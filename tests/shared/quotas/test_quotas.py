@@ -63,7 +63,7 @@ class Desk:
         return self.store.transact_now(admission.writes, f"token-{next(self._tokens)}")
 
     def end(self, admission: Admission, tokens: int) -> None:
-        settled = settlement(admission.held, tokens)
+        settled = settlement([admission.held], tokens)
         assert self.store.transact_now(settled, f"token-{next(self._tokens)}") is None
 
     def item(self, admission: Admission, subject: int = 0) -> Item:
@@ -396,7 +396,7 @@ async def test_a_start_that_passes_unmetered_is_charged_at_its_end() -> None:
     stream = desk.quotas.unmetered(desk.tenant, "ann", None)
     assert stream.writes == ()
     assert stream.allowance is None
-    assert desk.store.transact_now(settlement(stream.held, 400), "end") is None
+    assert desk.store.transact_now(settlement([stream.held], 400), "end") is None
     charged = [item | {"pk": ""} for item in desk.store.items.values()]
     tokens: Item = {"day:2026-11-22": 400, "month:2026-11": 400}
     place: Item = {"pk": "", "what": "counters", "rev": 0}

@@ -137,7 +137,7 @@ class World:
         """Whoever closes a stream, and however often: it is settled once."""
         assert stream.admission
         closed: Item = {"pk": stream.name, "seq": 1, "tokens": tokens}
-        settled = counters.settlement(stream.admission.held, tokens)
+        settled = counters.settlement([stream.admission.held], tokens)
         token = f"{stream.name}-end-{next(self._names)}"
         self.store.offered[token] = (stream, stream.admission)
         await self._sure([Put(STREAMS, closed), *settled], token)

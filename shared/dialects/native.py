@@ -233,7 +233,7 @@ class EventEncoder:
     def __init__(self, stream: str) -> None:
         self._stream = stream
         self._first = True
-        self._paused = False
+        self._paused: str | None = None
 
     def encode(self, records: Iterable[Record]) -> bytes:
         return b"".join(self._event(record) for record in records)
@@ -256,6 +256,7 @@ class EventEncoder:
 
     def _data(self, record: Record) -> tuple[str, Mapping[str, Any]] | None:
         """The event's name and data; None for what only steers, and for kinds not known."""
+        known, self._paused = self._paused, None
         match record.kind:
             case Kind.TEXT:
                 return "chunk", {"text": record.text}
@@ -264,12 +265,11 @@ class EventEncoder:
                 return "opened", opened
             case Kind.EPOCH:
                 return "epoch", {"epoch": record.epoch, **record.body}
-            case Kind.PAUSE if not self._paused:
-                # One that follows it says only that nobody waits here any more.
-                self._paused = True
-                return "paused", {"reason": record.body["reason"]}
+            case Kind.PAUSE:
+                self._paused = record.body["reason"]
+                # One behind another may only say that nobody waits here any more.
+                return ("paused", {"reason": self._paused}) if self._paused != known else None
             case Kind.GRANT:
-                self._paused = False
                 return "granted", {"expires_at": record.body["expires_at"]}
             case Kind.EXPIRING:
                 return "expiring", record.body

@@ -359,6 +359,23 @@ def test_the_bytes_of_pauses_and_grants() -> None:
     )
 
 
+def test_a_pause_is_told_once_and_each_time_that_there_is_another() -> None:
+    encoder = native.EventEncoder("s")
+    encoder.encode([Record(0, Kind.OPENED, 1, 5, "w", body={"model": "demo"})])
+
+    def told(seq: int, reason: str, *, parked: bool) -> str:
+        body = {"reason": reason, "parked": parked}
+        return encoder.encode([Record(seq, Kind.PAUSE, 1, 7, "w", body=body)]).decode()
+
+    assert '"suspended"' in told(1, "suspended", parked=False)
+    assert told(2, "suspended", parked=True) == ""
+    # A grant does not end this one.
+    assert '"requested"' in told(3, "requested", parked=True)
+    # A tenant that may again goes on without a grant.
+    encoder.encode([Record(4, Kind.TEXT, 1, 8, "w", "x")])
+    assert '"requested"' in told(5, "requested", parked=True)
+
+
 def test_the_hint_to_connect_again_has_no_id() -> None:
     """So that a client which reconnects by itself goes on after what it saw."""
     assert native.EventEncoder("s").reconnect(7) == (

@@ -1,8 +1,8 @@
 """A store that counts what is asked of the one behind it, in DynamoDB's units.
 
 The rules, from DynamoDB's developer guide ("Capacity unit consumption"): a write costs a unit for
-each KB begun, twice that in a transaction, and once more for each index that shows the item; a
-consistent read costs a unit for each 4 KB begun, another read half of that, a query by the sum of
+each KB begun, twice that in a transaction, and once more for each index that shows the item, or
+did until then; a consistent read costs a unit for each 4 KB begun, another read half of that, a query by the sum of
 what it reads. What is refused or not found costs as if it were one unit long.
 """
 
@@ -104,9 +104,10 @@ class Counting:
         self.counts.writes += 1
         self.counts.wru += times * max(write_units(before), write_units(after))
         for index in write.table.indexes:
-            if index.partition.name in after and index.sort.name in after:
-                # An index is brought up to date afterwards, and so not as part of a transaction.
-                self.counts.wru += write_units(_shown(after, write.table, index))
+            # What leaves an index is written there, too.
+            shown = _shown(after, write.table, index) or _shown(before, write.table, index)
+            # An index is brought up to date afterwards, and so not as part of a transaction.
+            self.counts.wru += write_units(shown) if shown else 0
 
     def _read(self, items: Sequence[Item], *, consistent: bool) -> None:
         units = max(math.ceil(sum(map(item_bytes, items)) / 4096), 1)
@@ -132,6 +133,9 @@ def item_bytes(item: Item) -> int:
 
 
 def _shown(item: Item, table: Table, index: Index) -> Item:
+    """What an index shows of an item; nothing of one that is not in it."""
+    if not (index.partition.name in item and index.sort.name in item):
+        return {}
     names = {
         *index.projected,
         *(index.partition.name, index.sort.name, table.partition.name, table.sort.name),

@@ -19,7 +19,7 @@ from local.errors import Failed
 from shared.log import Log
 from shared.records import Item, Kind, Record
 from shared.schema import STREAMS
-from shared.table import Put, Query
+from shared.table import Put, Query, Update
 from tests.model_store import ModelStore
 
 Found = dict[str, dict[str, Any]]
@@ -155,16 +155,28 @@ async def test_units_follow_dynamodbs_rules() -> None:
     key = log.new_key("tenant", None, retention_days=30)
     opened = Record(0, Kind.OPENED, 1, log.now_ms(), log.new_writer(), body={"model": "demo"})
     await log.open(key, opened)
-    assert store.counts.wru == 2 + 2 + 1  # the record, the summary, the summary in its index
+    # The record, the summary, and that in two indexes: of its tenant, of what is open.
+    assert store.counts.wru == 2 + 2 + 2
     long = Record(1, Kind.TEXT, 1, log.now_ms(), opened.by, text="x" * 1024)
     await log.append(key, long)
-    assert store.counts.wru == 5 + 2
+    assert store.counts.wru == 6 + 2
     await log.read(key)
     assert store.counts.rru == 0.5
     await store.get(STREAMS, {"pk": "nobody", "seq": 0})
     assert store.counts.rru == 0.5 + 1
     assert set(store.counts.acks) == {0, 1}
     assert (store.counts.writes, store.counts.reads) == (3, 2)
+
+
+async def test_what_leaves_an_index_is_priced_there() -> None:
+    store = Counting(ModelStore())
+    item: Item = {"pk": "p", "seq": -1, "stream": "s", "tenant": "t", "open": "7"}
+    await store.write(Put(STREAMS, item))
+    assert store.counts.wru == 1 + 2  # by its tenant, and among those that are open
+    await store.write(Update(STREAMS, {"pk": "p", "seq": -1}, {"status": "x"}, remove=("open",)))
+    assert store.counts.wru == 3 + 1 + 2
+    await store.write(Update(STREAMS, {"pk": "p", "seq": -1}, {"status": "y"}))
+    assert store.counts.wru == 6 + 1 + 1
 
 
 async def test_what_is_refused_is_priced_and_not_counted_as_written() -> None:

@@ -1,9 +1,9 @@
 """A store that counts what is asked of the one behind it, in DynamoDB's units.
 
 The rules, from DynamoDB's developer guide ("Capacity unit consumption"): a write costs a unit for
-each KB begun, twice that in a transaction, and once more for each index that shows the item, or
-did until then; a consistent read costs a unit for each 4 KB begun, another read half of that, a query by the sum of
-what it reads. What is refused or not found costs as if it were one unit long.
+each KB begun, twice that in a transaction, and once more for each index that shows the item, or did
+until then; a consistent read costs a unit for each 4 KB begun, another read half of that, a query
+by the sum of what it reads. What is refused or not found costs as if it were one unit long.
 """
 
 import math

@@ -30,7 +30,9 @@ class Settings:
         "SLUICE_DYNAMODB_ENDPOINT", "", "Another DynamoDB than the region's, as a URL"
     )
     produce_function: str = _setting(
-        "SLUICE_PRODUCE_FUNCTION", "", "Name of the function that produces for `respond-async`"
+        "SLUICE_PRODUCE_FUNCTION",
+        "",
+        "Name of the function that produces where nobody holds the connection",
     )
     openai_base_url: str = _setting(
         "SLUICE_OPENAI_BASE_URL",

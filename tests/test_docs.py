@@ -1,4 +1,4 @@
-"""The README tells the truth about what can be checked: errors, routes, context, bounds."""
+"""README and protocol tell the truth about what can be checked: errors, routes, bounds, tests."""
 
 import inspect
 import json
@@ -8,19 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from functions import api, stream
+from functions import api, stream, sweep
 from functions.wiring import Services
-from shared import errors, follower, held, idempotency, log, permit, producer, starting
+from shared import errors, follower, held, idempotency, log, permit, producer, starting, takeover
 from shared.dialects import native
 from shared.errors import SluiceError
 from shared.identity import SCOPES, keys
 from shared.limits import Limits
+from shared.records import Kind
 from shared.settings import Settings
 from shared.tenants import Policy
 from tests.model_store import ModelStore
+from tests.simulation.checks import CHECKS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+PROTOCOL = (ROOT / "docs/protocol.md").read_text()
 SERVICES = Services.on(ModelStore(), Settings())
 POLICY = Policy()
 
@@ -64,7 +67,8 @@ def test_every_context_key_is_in_the_table() -> None:
         f"A list: {native.LIST_LIMIT_MAX}. A long poll: {native.WAIT_S_MAX} s",
         f"heartbeat every {log.HEARTBEAT_S:.0f} s; after {log.DEAD_AFTER_S:.0f} s",
         f"{held.HELD_CHARS_MAX // 1024} Ki characters",
-        f"with its text kept, {producer.DEADLINE_MARGIN_S:.0f} s before",
+        f"{producer.DEADLINE_MARGIN_S:.0f} s before the end of its invocation",
+        f"after {takeover.HANDOVERS_MAX} of these",
         f"with its parent's: {starting.OPENED_BYTES_MAX // 1024} KiB",
         f"`{POLICY.retention_days}`, `{POLICY.audit_retention_days}`",
         f"idempotency keys for at least {({86400: 'one day'})[idempotency.RETENTION_S]}",
@@ -112,6 +116,54 @@ def test_every_scope_is_named(scope: str) -> None:
 @pytest.mark.parametrize("target", re.findall(r"\]\(([^)#]+)\)", README))
 def test_every_link_leads_somewhere(target: str) -> None:
     assert target.startswith("https://") or (ROOT / target).exists()
+
+
+def _told(title: str) -> str:
+    """One part of the protocol's page."""
+    return PROTOCOL.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def test_the_protocol_tells_of_every_kind_of_record() -> None:
+    assert set(re.findall(r"^\| `(\w+)`", _told("Records"), re.MULTILINE)) == set(Kind)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, getattr(log, name)) for name in ("HEARTBEAT_S", "DEAD_AFTER_S")),
+        *((name, getattr(log, name)) for name in ("VACANT_S", "PAUSE_S")),
+        *((name, getattr(producer, name)) for name in ("STORE_BUDGET_S", "DEADLINE_MARGIN_S")),
+        ("SHUTDOWN_S", producer.SHUTDOWN_S),
+        ("FOLLOW_MARGIN_S", stream.FOLLOW_MARGIN_S),
+        ("EVERY_S", sweep.EVERY_S),
+        *((name, getattr(takeover, name)) for name in ("EXPIRY_MARGIN_S", "HANDOVERS_MAX")),
+    ],
+)
+def test_the_protocol_s_times_are_those_of_the_code(name: str, value: float) -> None:
+    (row,) = (line for line in _told("Times").splitlines() if f"`{name}`" in line)
+    _, _, told, where, _ = row.split("|")
+    assert told.strip() in (f"{value:.0f} s", str(value))
+    assert f"{name} =" in (ROOT / where.split("`")[3]).read_text()
+
+
+def test_the_protocol_names_the_tenant_s_settings_with_their_defaults() -> None:
+    assert f"| {POLICY.takeovers}, {POLICY.pause_s} s | `takeovers`, `pause_s`" in _told("Times")
+
+
+def test_who_holds_what_the_protocol_says_is_there() -> None:
+    written = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    named = re.findall(r"`(test_\w+)`", PROTOCOL)
+    assert named
+    assert [name for name in named if f"def {name}(" not in written] == []
+    checks = re.findall(r"`(\w+)`", "".join(re.findall(r"\|[^|]*\|\n", _told("What always holds"))))
+    assert checks
+    assert [name for name in checks if name not in CHECKS] == []
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda p: p.name)
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
 
 
 def test_every_script_of_the_readme_is_there() -> None:

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,6 +32,8 @@ CURLS = [
     for command in re.split(r"\n(?=curl)|\n\n", block)
     if command.startswith("curl")
 ]
+#: Those for a stream that still runs, in their order.
+STEERING = [command for command in CURLS if "/pause" in command or "/resume" in command]
 Said = dict[str, Callable[[], Any]]
 
 (QUESTION,) = re.findall(r'^\.venv/bin/sluice ask "(.*)"$', README, re.MULTILINE)
@@ -41,7 +44,8 @@ def said(run: LocalRun) -> Iterator[Said]:
     """What each of them prints, all at the same time: an answer takes seconds."""
     with ThreadPoolExecutor() as pool:
         yield {
-            **{command: pool.submit(curl, run, command).result for command in CURLS},
+            **{c: pool.submit(curl, run, c).result for c in CURLS if c not in STEERING},
+            "steering": pool.submit(steering, run).result,
             "python": pool.submit(python, run).result,
             "javascript": pool.submit(javascript, run).result,
             "command line": pool.submit(command_line, run).result,
@@ -66,6 +70,15 @@ def curl(run: LocalRun, command: str) -> str:
     stream = run.begin("demo?tokens=100&rate=200", "hi")
     run.client.get(f"/v1/streams/{stream}/events")  # to its end, so that every offset is there
     return printed("bash", "-c", here(command, run, stream))
+
+
+def steering(run: LocalRun) -> list[str]:
+    """What they print of one stream, and that to its end."""
+    stream = run.begin("demo?tokens=160&rate=20", "hi")
+    while not run.text(stream):
+        time.sleep(0.05)
+    told = [printed("bash", "-c", here(command, run, stream)) for command in STEERING]
+    return [*told, run.client.get(f"/v1/streams/{stream}/events").text]
 
 
 def python(run: LocalRun) -> str:
@@ -95,12 +108,24 @@ def test_there_are_commands_to_try() -> None:
     assert len(blocks("python")) == len(blocks("js")) == 1
 
 
-@pytest.mark.parametrize("command", CURLS)
+@pytest.mark.parametrize("command", [command for command in CURLS if command not in STEERING])
 def test_a_curl_command(said: Said, command: str) -> None:
     expected = (
         '"closed":' if "/chunks" in command else "202" if "-i" in command else "event: closed"
     )
     assert expected in said[command]()
+
+
+def test_a_stream_is_paused_and_resumed(said: Said) -> None:
+    paused, resumed, events = said["steering"]()
+    shown = json.loads(next(block for block in blocks("json") if '"paused"' in block))
+    assert json.loads(paused) == shown | {name: json.loads(paused)[name] for name in ("id", "seq")}
+    assert json.loads(resumed)["status"] == "open"
+    names = re.findall("^event: (.*)$", events, re.MULTILINE)
+    steered = [name for name in names if name in ("paused", "granted", "epoch", "closed")]
+    assert steered[-4:] == ["paused", "granted", "epoch", "closed"]
+    assert '"continuation":"replay"' in events
+    assert '"status":"completed"' in events
 
 
 def test_the_python_program(said: Said) -> None:

@@ -272,7 +272,7 @@ _READING = (
     ),
 )
 
-#: 202 where a cancel came before.
+#: For a stream that is over its summary, and 202 where a cancel came before.
 _STEERED = {
     200: _answer("How it stands now.", {"oneOf": [ref("Steered"), ref("Summary")]}),
     202: _answer("It is being cancelled.", ref("Steered")),
@@ -303,8 +303,8 @@ _STEERING = (
         "POST",
         "/v1/streams/{stream}/resume",
         STREAM,
-        "Let a paused stream go on by the credential of this request, and by what is left of its "
-        "limits.",
+        "Let a paused stream go on from its text, by the credential of this request and by what is "
+        "left of its limits.",
         _STEERED,
         raised=(errors.TooLarge,),
     ),
@@ -313,7 +313,7 @@ _STEERING = (
         "POST",
         "/v1/streams/{stream}/grant",
         STREAM,
-        "Let a stream go on by the credential of this request.",
+        "Let a stream go on by the credential of this request, unless it was paused by hand.",
         _STEERED,
     ),
     Operation(

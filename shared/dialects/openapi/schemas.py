@@ -243,10 +243,11 @@ ANSWERS: dict[str, Schema] = {
             "id": STREAM_ID,
             "status": {"enum": [Status.OPEN, Status.PAUSED]},
             "seq": SEQ,
-            "expires_at": nullable(SECONDS),
+            "expires_at": nullable(SECONDS)
+            | {"description": "Of a grant: when its credential expires, in s since 1970."},
         },
-        description="How the stream stands behind the record `seq`, which its producer will hear "
-        "of with its next write.",
+        description="How the stream stands behind the record `seq`: the one that was asked for, or "
+        "the one that made it needless. A producer hears of it with its next write.",
     ),
     "Erasure": closed(
         {
@@ -415,7 +416,8 @@ EVENTS: dict[str, Schema] = {
     ),
     "epoch": _event(
         "epoch",
-        "Another producer goes on; where there was text before, `continuation` says how.",
+        "Another producer than the one that answered the start; where there was text before, "
+        "`continuation` says how it goes on.",
         closed(
             {
                 "epoch": {"type": "integer", "minimum": 1},
@@ -433,7 +435,8 @@ EVENTS: dict[str, Schema] = {
     ),
     "paused": _event(
         "paused",
-        "The stream waits for a resume, or a grant.",
+        "Nothing more comes until a resume; or a grant, where a credential has ended. `quota`: its "
+        "budget has.",
         closed({"reason": {"enum": [*REASON["enum"], REQUESTED, QUOTA]}}),
         '{"reason":"expired"}',
     ),

@@ -313,7 +313,7 @@ _STEERING = (
         "POST",
         "/v1/streams/{stream}/grant",
         STREAM,
-        "Let a stream go on by the credential of this request, unless it was paused by hand.",
+        "Let a stream go on by the credential of this request, unless only a resume does.",
         _STEERED,
     ),
     Operation(

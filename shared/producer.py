@@ -185,13 +185,21 @@ class Producer:
                     await asyncio.gather(self._reader, return_exceptions=True)
 
     async def _begin(self, known: Sequence[Record]) -> None:
-        """Take the stream over. What a producer before us has still written until then counts."""
-        await self._permit.ended()  # Who cannot ask had better not begin.
+        """Take the stream over. What a producer before us has still written until then counts.
+
+        Where whoever asked may not have it any more, no model is asked: it is left paused.
+        """
         records = list(known)
         while self._end not in _STOPPED:
-            epoch = self._record(Kind.EPOCH, body=self._continuation())
-            holder = await self._offer(epoch)
+            if reason := await self._permit.ended():
+                body = {"reason": reason, "parked": True}
+                first = replace(self._record(Kind.PAUSE, body=body), epoch=self._epoch - 1)
+            else:
+                first = self._record(Kind.EPOCH, body=self._continuation())
+            holder = await self._offer(first)
             if holder.by == self._by:
+                if reason:
+                    raise _Over
                 return
             records.append(holder)
             self._past = Past.of(records)

@@ -590,6 +590,38 @@ async def test_an_answer_that_came_to_its_end_in_a_pause_is_not_complete_before_
     assert (await stage.told())[-4:] == ["grant", "epoch", "b", "completed"]
 
 
+# It asked the model, and waited a minute for the grant: each who came after an expiry did.
+@virtual
+async def test_who_comes_after_an_expiry_asks_no_model_and_leaves_the_stream_paused() -> None:
+    stage = await begun(expires_s=3)
+    await stage.write("a")
+    await asyncio.sleep(20)
+    await stage.takeovers.settle(stage.key)
+    model = ScriptedModel("b", DONE)
+    await stage.succeed(model)
+    assert await stage.told() == ["opened", "a", "vacant lost", "parked expired"]
+    assert model.asked is None
+    assert asyncio.get_running_loop().time() == 20
+    await grant(stage.takeovers, stage.key, stage.caller)
+    await stage.succeed(model)
+    assert (await stage.told())[-4:] == ["grant", "epoch", "b", "completed"]
+    assert [r.epoch for r in await stage.records() if r.kind == Kind.EPOCH] == [2]
+
+
+@virtual
+async def test_a_grant_that_is_faster_than_who_may_not_begin_lets_it() -> None:
+    stage = await begun(expires_s=3)
+    await asyncio.sleep(20)
+    await stage.takeovers.settle(stage.key)
+    stage.store.write_s = 1.0
+    production = asyncio.create_task(stage.succeed(ScriptedModel("a", DONE)))
+    await asyncio.sleep(0.5)
+    stage.store.write_s = 0.0
+    await grant(stage.takeovers, stage.key, stage.caller)
+    await production
+    assert await stage.told() == ["opened", "vacant lost", "grant", "epoch", "a", "completed"]
+
+
 # The slot decides between who stops waiting and who grants.
 @virtual
 async def test_a_grant_that_is_faster_than_who_gives_up_waiting_keeps_it() -> None:

@@ -95,7 +95,7 @@ class _Routes:
             epoch=0,
             idempotency=native.decode_idempotency(request.headers, raw),
         )
-        accepted = self._accepted(caller, outcome)
+        status: str = Status.OPEN
         if isinstance(outcome, Started):
             try:
                 await self._services.launch(outcome.key)
@@ -106,13 +106,10 @@ class _Routes:
                     raise
         else:
             newest = await check_replay(self._takeovers, outcome.key, may_run=True)
-            if newest.closes:
-                return self._accepted(caller, outcome, newest.body["status"])
-        return accepted
+            status = native.status_of(newest)
+        return self._accepted(caller, outcome, status)
 
-    def _accepted(
-        self, caller: Caller, outcome: Started | Replayed, status: str = Status.OPEN
-    ) -> Response:
+    def _accepted(self, caller: Caller, outcome: Started | Replayed, status: str) -> Response:
         key = outcome.key
         left = outcome.left if isinstance(outcome, Started) else ()
         return JSONResponse(

@@ -19,6 +19,8 @@ POLL_MAX_MS = 5000
 #: The text of one page. A function's answer may have 6 MB, and JSON takes six bytes for some
 #: characters.
 PAGE_CHARS_MAX = 512 * 1024
+#: What a client that polls waits for.
+_POLLED = (Kind.TEXT, Kind.PAUSE, Kind.CLOSED)
 #: What is read beyond a page's limit, for the records in it that show nothing.
 UNSEEN_RECORDS = 16
 
@@ -121,8 +123,8 @@ class Follower:
                         channel.attach(self.after)
                     records = await self._next(channel)
                     if not records and self._producer_died(channel):
-                        await self._takeovers.rescue(self._key, self._known())
-                        # A read that was stale would take a lively producer for dead again.
+                        # It looks again: this read may have been stale, and others notice, too.
+                        await self._takeovers.settle(self._key)
                         await channel.news(DELAY_MIN_S)
                         continue
                     if records:
@@ -138,8 +140,8 @@ class Follower:
         """For a client that polls: what is there, or what comes within `wait_s` seconds.
 
         Holds at most `limit` chunks, and `PAGE_CHARS_MAX` characters unless one chunk has more; no
-        chunk when the wait is over. A record that shows nothing to a client that polls does not end
-        the wait.
+        chunk when the wait is over, or a pause has begun. A record that shows nothing to a client
+        that polls does not end the wait.
         """
         self._read_limit = limit + UNSEEN_RECORDS
         loop = asyncio.get_running_loop()
@@ -148,7 +150,7 @@ class Follower:
         async with aclosing(self.batches()) as batches:
             async for records in batches:
                 found += records
-                if any(r.kind in (Kind.TEXT, Kind.CLOSED) for r in records) or loop.time() >= end:
+                if any(r.kind in _POLLED for r in records) or loop.time() >= end:
                     break
         if self._more and not self._known().closes:
             # Beyond what was read there may be more, and the status is that of the newest record.

@@ -235,8 +235,11 @@ class Log:
     async def all_records(self, key: StreamKey) -> list[Record]:
         """Every record that there is now, read consistently. Raises `NotFound`."""
         records: list[Record] = []
-        while page := (await self.read(key, len(records) - 1, consistent=True)).records:
-            records += page
+        more = True
+        while more:
+            page = await self.read(key, len(records) - 1, consistent=True)
+            records += page.records
+            more = page.more
         return records
 
     async def summary(self, key: StreamKey) -> Summary:

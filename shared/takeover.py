@@ -85,7 +85,8 @@ class Takeovers:
             return None
         if holder.closes:
             return "closed"
-        return {Kind.VACANT: "taken over", Kind.PAUSE: "parked"}.get(Kind(holder.kind))
+        came_of: Mapping[str, str] = {Kind.VACANT: "taken over", Kind.PAUSE: "parked"}
+        return came_of.get(holder.kind)
 
     async def _park(self, key: StreamKey, pause: Record) -> Record:
         """Say that nobody waits for a grant any more: who grants it will have another producer."""

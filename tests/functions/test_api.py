@@ -377,6 +377,16 @@ async def test_a_repeated_start_tells_how_the_stream_ended(sluice: Sluice) -> No
     assert but_its_ticket(again) == {**but_its_ticket(first), "status": "completed"}
 
 
+async def test_a_repeated_start_tells_that_the_stream_is_paused(sluice: Sluice) -> None:
+    header = {**ASYNC, "idempotency-key": "k"}
+    body = start_body("demo?tokens=50&rate=1")
+    first = await sluice.api.post("/v1/streams", json=body, headers=header)
+    await sluice.api.post(f"/v1/streams/{first.json()['id']}/pause")
+    again = await sluice.api.post("/v1/streams", json=body, headers=header)
+    assert again.status_code == 202
+    assert but_its_ticket(again) == {**but_its_ticket(first), "status": "paused"}
+
+
 async def test_a_wrong_method_is_told_all_that_an_address_takes(sluice: Sluice) -> None:
     answer = await sluice.api.put("/v1/streams", json={})
     assert answer.status_code == 405

@@ -19,6 +19,7 @@ from shared.follower import (
 from shared.log import DEAD_AFTER_S, VACANT_S, closing
 from shared.records import FinishReason, Kind, Record, Status, StreamKey
 from shared.schema import STREAMS
+from shared.steering import pause
 from tests.simulation.clock import virtual
 from tests.simulation.scripted import DONE, ScriptedModel, Stage
 
@@ -129,6 +130,28 @@ async def test_a_stream_whose_producer_died_is_taken_over_by_who_notices() -> No
     first, second = await following
     assert first == second
     assert [record.kind for record in first[2:]] == ["vacant", "epoch", "text", "closed"]
+
+
+# Each of them read the whole log, to find that another was faster.
+@virtual
+async def test_of_many_who_notice_late_none_reads_the_log() -> None:
+    stage = await Stage().begin()
+    await stage.write(*"abcdefgh" * 200)
+    await asyncio.sleep(DEAD_AFTER_S + 1)
+    await stage.takeovers.settle(stage.key)
+    # To a read that is stale nobody has noticed yet.
+    stage.store.hidden = {1601}
+    asyncio.get_running_loop().call_later(0.01, stage.store.hidden.clear)
+    before = stage.store.reads_of[STREAMS.name]
+
+    async def notice() -> Record:
+        async with aclosing(follower(stage, 1600).batches()) as batches:
+            return (await anext(batches))[0]
+
+    found = await asyncio.gather(*(notice() for _ in range(20)))
+    assert {record.kind for record in found} == {Kind.VACANT}
+    assert stage.store.reads_of[STREAMS.name] - before == 3 * 20
+    assert stage.launched == [stage.key]
 
 
 @virtual
@@ -249,6 +272,21 @@ async def test_a_long_poll_ends_with_the_stream() -> None:
     assert page.newest.closes
     assert asyncio.get_running_loop().time() < 4
     await production
+
+
+# It had 60 s for a grant, of which a poll took 20.
+@virtual
+async def test_a_long_poll_ends_with_a_pause_and_waits_behind_one() -> None:
+    stage = await Stage().begin()
+    asyncio.get_running_loop().call_later(
+        3, lambda: asyncio.create_task(pause(stage.lifecycle, stage.key, stage.caller))
+    )
+    page = await follower(stage, 0).page(limit=10, wait_s=20)
+    assert (page.next, page.newest.kind) == (1, Kind.PAUSE)
+    assert asyncio.get_running_loop().time() < 4
+    page = await follower(stage, 1).page(limit=10, wait_s=20)
+    assert asyncio.get_running_loop().time() > 23
+    assert (page.next, page.poll_after_ms) == (1, POLL_MAX_MS)
 
 
 @virtual

@@ -313,6 +313,14 @@ async def test_all_records_are_all_however_stale_a_read_would_be() -> None:
 
 
 @virtual
+async def test_all_records_of_a_usual_stream_are_one_read() -> None:
+    stage = await begun(50)
+    before = stage.store.reads
+    assert len(await stage.log.all_records(stage.key)) == 51
+    assert stage.store.reads - before == 1
+
+
+@virtual
 async def test_a_producer_is_dead_when_it_was_silent_for_too_long() -> None:
     stage = await begun()
     newest = stage.opened

@@ -262,11 +262,17 @@ class EventStream(Response):
                 await self._send_all(send_in_time, gone)
         except OSError:
             pass  # The client has left; the log is where it goes on.
+        except asyncio.CancelledError:
+            if self._production:
+                self._production.cancel()  # we are told to stop: it hands over
+            raise
         finally:
             gone.cancel()
-            if self._production:
-                await self._production
-            await self._leave()
+            try:
+                if self._production:
+                    await self._production
+            finally:
+                await self._leave()
 
     async def _send_all(self, send: Send, gone: asyncio.Task[None]) -> None:
         loop = asyncio.get_running_loop()

@@ -3,7 +3,9 @@
 import importlib
 import io
 import os
+import signal
 import sys
+from contextlib import suppress
 from typing import cast
 
 from shared.runtime import loop, report, snapstart
@@ -18,7 +20,7 @@ def load(target: str) -> App:
 
 
 def main(target: str) -> int:
-    """Serve until the environment ends; the exit status where it cannot start."""
+    """Serve until the environment ends; the exit status, not 0 where it cannot start."""
     # AWS's own variables of the runtime are the one exception to "settings reads the environment".
     api = RuntimeApi(os.environ["AWS_LAMBDA_RUNTIME_API"])
     try:
@@ -31,7 +33,12 @@ def main(target: str) -> int:
         api
     ):
         return 1
-    loop.run(app, api)
+    # SIGTERM comes only where an extension is registered, up to 500 ms before the environment ends.
+    # It is taken for a Ctrl-C, which cancels what the runner runs: so a producer hands over.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    with suppress(KeyboardInterrupt):
+        loop.run(app, api)
     return 0
 
 

@@ -17,8 +17,6 @@ def run(app: App, api: RuntimeApi) -> None:
     One event loop lives across all invocations, so that an app's connections do, and runs only
     while one is under way.
     """
-    # SIGTERM comes only where an extension is registered, up to 500 ms before the environment
-    # ends. Whoever handles it: install the handler here, on the runner's own loop.
     with asyncio.Runner() as runner:
         runner.get_loop().set_exception_handler(_stray)
         while True:

@@ -537,6 +537,46 @@ async def test_a_client_that_does_not_read_is_let_go_before_the_invocation_ends(
     assert len(peer.sent) == 1
 
 
+# It was produced on to its end, and the process waited for that.
+@pytest.mark.parametrize("client", ["stalls", "leaves"])
+@virtual
+async def test_who_is_told_to_stop_hands_over_whatever_its_client_does(client: str) -> None:
+    async with running() as sluice:
+        peer = Peer(takes=2, then=client)
+        response = await peer.ask(sluice, "demo?tokens=500&rate=1")
+        answering = asyncio.create_task(response({}, peer.receive, peer.send))
+        await asyncio.sleep(10)
+        assert not answering.done()
+        answering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await answering
+        assert asyncio.get_running_loop().time() < 13
+        (found,) = (await sluice.api.get("/v1/streams")).json()["streams"]
+        records = await sluice.services.log.all_records(StreamKey("demo", found["id"]))
+        assert [r.body["reason"] for r in records if r.kind == "vacant"] == ["shutdown"]
+
+
+@virtual
+async def test_a_producer_that_gave_up_leaves_an_entry_of_its_client(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running() as sluice:
+        peer = Peer(takes=2, then="leaves")
+        response = await peer.ask(sluice, "demo?tokens=500&rate=1")
+        answering = asyncio.create_task(response({}, peer.receive, peer.send))
+        await asyncio.sleep(5)
+
+        async def failing(*_: object) -> None:
+            raise Unavailable
+
+        monkeypatch.setattr(sluice.store, "write", failing)
+        with pytest.raises(Unavailable):
+            await answering
+        (found,) = (await sluice.api.get("/v1/streams")).json()["streams"]
+        told = [entry.event for entry in await sluice.audit(found["id"])]
+        assert told == ["started", "interrupted"]
+
+
 async def test_a_log_that_cannot_be_read_ends_a_response_in_order(
     sluice: Sluice, monkeypatch: pytest.MonkeyPatch
 ) -> None:

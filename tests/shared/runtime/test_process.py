@@ -1,14 +1,17 @@
 """The process that Lambda starts: the wrapper, init, SnapStart."""
 
 import os
+import signal
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from tests.shared.runtime import events
-from tests.shared.runtime.fake import PATIENCE_S, FakeRuntimeApi
+from tests.shared.runtime.fake import PATIENCE_S, FakeRuntimeApi, Taker
 
 ROOT = Path(__file__).parents[3]
 WRAPPER = ROOT / "shared/runtime/wrapper"
@@ -144,6 +147,61 @@ def test_a_hook_that_fails_ends_the_environment(
     assert error.json["errorType"] == kind
     assert "no number" in error.json["errorMessage"]
     assert done.returncode == 1
+
+
+WORKING = """
+import asyncio
+
+async def app(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+    try:
+        await asyncio.sleep(60)
+    finally:
+        print("handed over")
+
+def create():
+    return app
+"""
+
+
+def test_told_to_stop_it_lets_its_app_put_its_work_down(tmp_path: Path) -> None:
+    begun = threading.Event()
+    # The prelude, the NULs behind it, and the first of the body.
+    taker = Taker(on_frame=lambda number: begun.set() if number == 3 else None)
+    with FakeRuntimeApi(events.function_url(), takers=[taker]) as fake:
+        process = started(tmp_path, fake.address, WORKING)
+        assert begun.wait(PATIENCE_S)
+        process.send_signal(signal.SIGTERM)
+        told, wrong = process.communicate(timeout=PATIENCE_S)
+    assert (told, process.returncode) == ("handed over\n", 0)
+    assert "Traceback" not in wrong
+
+
+def test_told_to_stop_while_it_waits_for_work_it_ends(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        process = started(tmp_path, f"127.0.0.1:{silent.getsockname()[1]}", WORKING)
+        with silent.accept()[0] as asking:
+            assert asking.recv(1000).startswith(b"GET")
+            process.send_signal(signal.SIGTERM)
+            _, wrong = process.communicate(timeout=PATIENCE_S)
+    assert (wrong, process.returncode) == ("", 0)
+
+
+def started(folder: Path, address: str, source: str) -> subprocess.Popen[str]:
+    (folder / "app.py").write_text(source)
+    return subprocess.Popen(
+        [sys.executable, "-m", "shared.runtime", "app:create"],
+        cwd=folder,
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "AWS_LAMBDA_RUNTIME_API": address,
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def test_the_runtime_itself_imports_nothing_heavy() -> None:

@@ -45,11 +45,12 @@ class Held:
         """Go on behind what earlier producers have written, before the first delta.
 
         A replay is compared after it was redacted, as what was written is; redaction gives the
-        same for every split.
+        same for every split. Raises `PolicyViolation`.
         """
         if how is Continuation.REPLAY:
             self._again, self._replays = said, True
             return
+        self._redactor.go_on(said)
         if self._chars_max is not None:
             self._chars_max = max(self._chars_max - len(said), 0)
         if how is Continuation.PREFILL:

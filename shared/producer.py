@@ -207,18 +207,18 @@ class Producer:
 
     async def _read_model(self) -> None:
         """Read the model into the text held, never further ahead than may be held."""
-        model, said = self._work.model, self._ask.said
+        goes_on = bool(self._ask.said)
         try:
-            async with aclosing(model.stream(self._ask)) as deltas:
+            async with aclosing(self._work.model.stream(self._ask)) as deltas:
                 async for delta in deltas:
-                    if said:
-                        self._held.go_on(said, model.continuation)
-                        said = ""
+                    if goes_on:
+                        goes_on = False
+                        self._go_on()
                     if isinstance(delta, Finish):
                         self._finish = delta
                         self._stop(_End.FINISHED)
-                        return
-                    self._take(delta)
+                    elif not self._end:
+                        self._take(delta)
                     if self._end:
                         return
                     await self._held.room()
@@ -230,6 +230,13 @@ class Producer:
         except Exception as error:  # noqa: BLE001 - whatever a provider does, the stream must end
             logger.error("provider raised", extra={"error": type(error).__name__})
             self._stop(_End.FAILED, SluiceError())
+
+    def _go_on(self) -> None:
+        """Go on behind what was said before, as the model that answers does."""
+        try:
+            self._held.go_on(self._ask.said, self._work.model.continuation)
+        except PolicyViolation:
+            self._stop(_End.POLICY)
 
     def _take(self, delta: str) -> None:
         """Take a delta in, as far as the tenant's budget and rules let it."""

@@ -57,6 +57,14 @@ class Redactor:
         """How many characters wait for what may follow them: at most `HELD_MAX`."""
         return self._normaliser.held + (self._scanner.held if self._scanner else 0)
 
+    def go_on(self, said: str) -> None:
+        """Go on behind what another has let through. Raises `PolicyViolation`.
+
+        Its rules are done with that, and held back what they were not; validators may keep state.
+        """
+        for validator in self._validators:
+            validator(said)
+
     def feed(self, delta: str) -> str:
         """What may be let through now. Raises `PolicyViolation`."""
         if self._ended:

@@ -113,6 +113,19 @@ async def test_a_replay_is_bounded_from_its_beginning_and_all_else_from_what_was
     assert not some.feed("6")
 
 
+# One that counts began anew with each producer.
+@pytest.mark.parametrize("how", Continuation)
+async def test_validators_see_the_whole_answer_once(how: Continuation) -> None:
+    seen: list[str] = []
+    redactor = Redactor(Rules.from_document(RULES), secret=b"s", validators=[seen.append])
+    some = Held(redactor, Pacer(Pacing()), None)
+    some.go_on(SHOWN[:6], how)
+    some.feed(SAID if how is Continuation.REPLAY else SAID[6:])
+    some.finish(whole=True)
+    assert "".join(seen) == SHOWN
+    assert SHOWN[:6] + told(some) == SHOWN
+
+
 @pytest.mark.parametrize(
     ("said", "more", "rest"),
     [

@@ -15,6 +15,7 @@ from shared.models import Continuation, Finish, Usage
 from shared.pacing import Pacing
 from shared.producer import DEADLINE_MARGIN_S
 from shared.records import Kind, Record
+from shared.redaction import PolicyViolation
 from shared.steering import cancel, grant, pause
 from shared.takeover import HANDOVERS_MAX
 from tests.simulation.clock import virtual
@@ -438,6 +439,21 @@ async def test_a_rule_that_ends_the_answer_ends_it_before_the_match(last: str) -
     assert producer.error is None
     assert model.closed
     assert await stage.audited() == ["started ok", "closed policy"]
+
+
+@virtual
+async def test_what_was_said_before_may_end_the_answer_at_its_seam() -> None:
+    def no_more_than_once(text: str) -> None:
+        if "enough" in text:
+            raise PolicyViolation("enough", text)
+
+    stage = await Stage().begin()
+    await stage.write("That is enough.")
+    model = ScriptedModel(" More.", DONE)
+    await stage.succeed(model, validators=[no_more_than_once])
+    assert (await stage.told())[1:] == ["That is enough.", "epoch", "completed"]
+    assert (await stage.records())[-1].body["finish_reason"] == "policy"
+    assert model.closed
 
 
 # Budgets

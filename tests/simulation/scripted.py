@@ -25,7 +25,7 @@ from shared.past import Past
 from shared.producer import Producer, Work
 from shared.quotas import Quotas, Wanted
 from shared.records import Item, Kind, Record, StreamKey
-from shared.redaction import Redactor
+from shared.redaction import Redactor, Validator
 from shared.schema import STREAMS, TENANTS, Table
 from shared.starting import Start
 from shared.table import Conflict, Found, Query, Write
@@ -247,6 +247,7 @@ class Stage:
         throttle: bool = False,
         deadline: float | None = None,
         records: Sequence[Record] = (),
+        validators: Sequence[Validator] = (),
         **budget: Any,
     ) -> Producer:
         """A producer by what the tenant wants now, of a stream with these records, or a new one.
@@ -259,7 +260,7 @@ class Stage:
             past=past,
             model=Fallback([Candidate("scripted", model, "scripted")], self.breakers),
             ask=ASK,
-            redactor=Redactor(tenant.policy.redaction, secret=tenant.secret),
+            redactor=Redactor(tenant.policy.redaction, secret=tenant.secret, validators=validators),
             pacing=pacing,
             throttle=throttle,
             **budget,

@@ -41,6 +41,11 @@ class Held:
     def __bool__(self) -> bool:
         return bool(self._text)
 
+    @property
+    def chars(self) -> int:
+        """How much of it there is."""
+        return len(self._text)
+
     def go_on(self, said: str, how: Continuation) -> None:
         """Go on behind what earlier producers have written, before the first delta.
 

@@ -62,7 +62,7 @@ def _names_model(record: Record) -> bool:
 
 def _usage(records: Sequence[Record]) -> Usage:
     """Tokens by their characters. Each producer was sent the conversation, and may have had to send
-    the answer so far, or to hear it again.
+    the answer so far, or to hear it again; and who waited for a grant may have heard more.
     """
     conversation = sum(len(m["content"]) for m in records[0].body["messages"])
     asked = heard = said = 0
@@ -74,6 +74,7 @@ def _usage(records: Sequence[Record]) -> Usage:
                     asked += said
                 case Continuation.REPLAY:
                     heard += said
+        heard += record.body.get("unsent_chars", 0)
         said += len(record.text)
     said += heard
     return Usage(tokens_of(asked), tokens_of(said), estimated=bool(asked or said))

@@ -305,7 +305,8 @@ class Producer:
         loop = asyncio.get_running_loop()
         give_up = min(loop.time() + PAUSE_S, self._ends_at)
         while not await self._granted(give_up):
-            parked = self._record(Kind.PAUSE, body={"reason": reason, "parked": True})
+            body = {"reason": reason, "parked": True, "unsent_chars": self._held.chars}
+            parked = self._record(Kind.PAUSE, body=body)
             if (await self._offer(parked)).by == self._by:
                 raise _Over
         self._last_write = loop.time()

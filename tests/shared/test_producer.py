@@ -594,6 +594,18 @@ async def test_a_stream_that_nobody_grants_is_left_paused_without_what_was_not_s
     assert "withheld" not in repr(stage.store.items)
 
 
+# The model had said it, and nobody paid.
+@virtual
+async def test_what_was_said_and_not_sent_is_charged_all_the_same() -> None:
+    stage = await begun(expires_s=3, limits={"tokens_per_day": 1000})
+    await stage.produce("abcd", 4, "x" * 40, 3600)
+    parked = (await stage.records())[-1]
+    assert parked.body == {"reason": "expired", "parked": True, "unsent_chars": 40}
+    await stage.lifecycle.close_abandoned(stage.key, parked)
+    assert (await stage.records())[-1].body["usage"]["output_tokens"] == 1 + 10
+    assert stage.counters()["day:2027-01-15"] == 2 + 1 + 10
+
+
 # Found by the simulation: it was closed as completed.
 @virtual
 async def test_an_answer_that_came_to_its_end_in_a_pause_is_not_complete_before_a_grant() -> None:

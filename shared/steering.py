@@ -151,9 +151,9 @@ async def _grant(
 
     def wish(newest: Record) -> Record | None:
         nonlocal parked
+        parked = newest.parked or (newest.kind == Kind.PAUSE and log.is_dead(newest))
         if _is_over(newest) or not wanted(newest):
             return None
-        parked = newest.parked or (newest.kind == Kind.PAUSE and log.is_dead(newest))
         # A stream that waits for a producer does so behind this record, too.
         waits = {"vacant": True} if parked or newest.vacant else {}
         return _control(log, newest, Kind.GRANT, **authority.to_body(caller.identity), **waits)

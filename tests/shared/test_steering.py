@@ -365,3 +365,15 @@ async def test_without_that_setting_the_answer_ends_with_its_budget() -> None:
     await stage.begin(wanted=Wanted(2, 100))
     await stage.produce("x" * 40, DONE, chars_max=32, short=True)
     assert (await stage.records())[-1].body["finish_reason"] == "quota"
+
+
+# Found by the simulation: who lost the slot to another resume launched a producer, too.
+@pytest.mark.parametrize("steer", [resume, grant])
+@virtual
+async def test_of_several_who_resume_at_once_one_has_it_produced(steer: Any) -> None:
+    stage = await Stage().begin()
+    parked = stage.record(1, Kind.PAUSE, body={"reason": "expired", "parked": True})
+    await stage.append(parked)
+    stage.store.write_s = 0.1
+    await asyncio.gather(*(steer(stage.takeovers, stage.key, stage.caller) for _ in range(5)))
+    assert stage.launched == [stage.key]

@@ -1,7 +1,7 @@
 """What the records of a stream tell of its producers so far, for whoever goes on or ends it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from shared.models import Continuation, Usage, tokens_of
@@ -54,6 +54,11 @@ class Past:
             takeovers=reasons.count(LOST),
             handovers=len(reasons) - reasons.count(LOST),
         )
+
+    def with_grant(self, grant: Record) -> Self:
+        """The same with a grant behind it: what that has taken is to be settled, too."""
+        held = (grant.body["held"],) if "held" in grant.body else ()
+        return replace(self, credential=grant.body, holds=self.holds + held)
 
 
 def _names_model(record: Record) -> bool:

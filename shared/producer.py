@@ -489,6 +489,7 @@ class Producer:
             self._halt(_End.CANCELLED)
         elif record.kind == Kind.GRANT:
             self._permit.renew(record.body)
+            self._past = self._past.with_grant(record)
         elif record.parked and self._has_more:
             self._halt(_End.PAUSED)
 

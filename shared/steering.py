@@ -76,13 +76,13 @@ async def cancel(lifecycle: Lifecycle, key: StreamKey, caller: Caller) -> Record
 async def pause(lifecycle: Lifecycle, key: StreamKey, caller: Caller) -> Record:
     """Have nothing more produced until a `resume`; what there is stays.
 
-    Returns the record that says so, or that made it needless: the stream is over, or is paused by
-    hand already. Raises `NotFound`, `Unavailable`.
+    Returns the record that says so, or that made it needless: the stream is over, or only a resume
+    lets it go on already. Raises `NotFound`, `Unavailable`.
     """
     log = lifecycle.log
 
     def wish(newest: Record) -> Record | None:
-        if _is_over(newest) or (newest.parked and newest.body["reason"] == REQUESTED):
+        if _is_over(newest) or (newest.parked and newest.body["reason"] in _BY_RESUME):
             return None
         return _control(log, newest, Kind.PAUSE, reason=REQUESTED, parked=True)
 
@@ -90,14 +90,14 @@ async def pause(lifecycle: Lifecycle, key: StreamKey, caller: Caller) -> Record:
 
 
 async def resume(takeovers: Takeovers, key: StreamKey, caller: Caller) -> Record:
-    """Let a paused stream go on, by the caller's credential; and from the caller's quotas, where it
-    has come to the end of what it had.
+    """Let a paused stream go on, by the caller's credential and from the caller's quotas: what is
+    there is sent again, and it may have come to the end of what it had.
 
     Returns the record that says so, or that made it needless: the stream is over, or is not paused.
     Raises `NotFound`, `Unavailable`, `LimitExceeded`, `TooLarge`.
     """
     newest = await takeovers.log.tail(key)
-    if newest.parked and newest.body["reason"] == QUOTA:
+    if newest.parked:
         return await _extend(takeovers, key, caller, newest)
     return await _grant(
         takeovers, key, caller, Event.RESUMED, lambda newest: newest.kind == Kind.PAUSE
@@ -120,23 +120,29 @@ async def grant(takeovers: Takeovers, key: StreamKey, caller: Caller) -> Record:
 
 
 async def _extend(takeovers: Takeovers, key: StreamKey, caller: Caller, newest: Record) -> Record:
-    """Behind a pause for want of tokens: only another control can come between."""
+    """Behind a pause where nobody waits: only another control, or the end, can come between."""
     log = takeovers.log
     past = Past.of(await log.all_records(key))
     body = authority.to_body(caller.identity) | {"vacant": True}
     asked = replace(_control(log, newest, Kind.GRANT, **body), by=log.new_writer())
-    record = await takeovers.lifecycle.extend(key, asked, Event.RESUMED, caller, _more(past))
+    wanted = _more(past, newest.body["reason"])
+    record = await takeovers.lifecycle.extend(key, asked, Event.RESUMED, caller, wanted)
     if record.by == asked.by:
         await takeovers.launch(key)
     return record
 
 
-def _more(past: Past) -> Wanted:
-    """What an answer may still need: its conversation is sent again, and the answer so far."""
-    body = past.opened.body
-    sent = sum(len(message["content"]) for message in body["messages"]) + len(past.said)
-    most = body["max_tokens"] or OUTPUT_TOKENS_DEFAULT
-    return Wanted(tokens_of(sent), max(most - tokens_of(len(past.said)), 1), permits=0)
+def _more(past: Past, reason: str) -> Wanted:
+    """What it takes to go on: the conversation is sent again, with the answer so far; and more of
+    an answer, where that has come to the end of what it had.
+    """
+    body, said = past.opened.body, len(past.said)
+    sent = sum(len(message["content"]) for message in body["messages"]) + said
+    more = 0
+    if reason == QUOTA:
+        most = body["max_tokens"]
+        more = max(most - tokens_of(said), 1) if most else OUTPUT_TOKENS_DEFAULT
+    return Wanted(tokens_of(sent), more, permits=0)
 
 
 async def _grant(

@@ -13,7 +13,7 @@ from shared.lifecycle import CONTROL_TRIES_MAX
 from shared.log import DEAD_AFTER_S, PAUSE_S, Log
 from shared.models import Finish, Usage
 from shared.past import Past
-from shared.quotas import Wanted
+from shared.quotas import OUTPUT_TOKENS_DEFAULT, Wanted
 from shared.records import DAY_S, Kind, Record, StreamKey
 from shared.steering import cancel, check_replay, grant, pause, resume
 from shared.table import Conflict, Write
@@ -350,6 +350,53 @@ async def test_of_two_resumes_one_takes_tokens() -> None:
     assert {r.by for r in found if isinstance(r, Record)} == {granted.by}
     assert day(stage) == 100
     assert stage.launched == [stage.key]
+
+
+@virtual
+async def test_an_answer_without_a_bound_of_its_own_may_have_as_much_again() -> None:
+    stage = await Stage(limits={"tokens_per_day": 100_000}).begin(
+        wanted=Wanted(2, OUTPUT_TOKENS_DEFAULT)
+    )
+    bound = {"chars_max": 4 * OUTPUT_TOKENS_DEFAULT, "short": True, "pauses": True}
+    await stage.produce("x" * 5 * OUTPUT_TOKENS_DEFAULT, DONE, **bound)
+    # To pause it by hand would only hide why it waits.
+    assert (await pause(stage.lifecycle, stage.key, stage.caller)).body["reason"] == "quota"
+    record = await resume(stage.takeovers, stage.key, stage.caller)
+    assert record.body["allowance"] == OUTPUT_TOKENS_DEFAULT
+
+
+# Who paused and resumed without end had its prompt sent as often, whatever was left of its limits.
+@virtual
+async def test_a_resume_takes_what_it_costs_to_send_all_again() -> None:
+    stage = Stage(limits={"tokens_per_day": 25, "streams_at_once": 1})
+    await stage.begin(wanted=Wanted(2, 10), body={**stage.body(), "max_tokens": 10})
+    await stage.write("12345678")
+    for taken in (12, 16, 20):
+        assert day(stage) == taken
+        await pause(stage.lifecycle, stage.key, stage.caller)
+        await resume(stage.takeovers, stage.key, stage.caller)
+        await stage.succeed(ScriptedModel(3600), deadline=0.0)
+    await pause(stage.lifecycle, stage.key, stage.caller)
+    with pytest.raises(LimitExceeded):
+        await resume(stage.takeovers, stage.key, stage.caller)
+    past = Past.of(await stage.records())
+    assert (past.allowance, stage.counters()["active"]) == (10, 1)
+    assert (await stage.told())[-1] == "parked requested"
+
+
+# Its producer knew only of what the stream had when it began.
+@virtual
+async def test_what_a_resume_took_that_came_to_late_is_given_back() -> None:
+    stage = await Stage(limits={"tokens_per_day": 1000, "streams_at_once": 1}).begin()
+    production = stage.start(ScriptedModel("a", 0.5, DONE))
+    stage.store.write_s = 0.4
+    await asyncio.sleep(0.6)  # its text is written, and its end under way
+    stage.store.write_s = 0.0
+    await pause(stage.lifecycle, stage.key, stage.caller)
+    await resume(stage.takeovers, stage.key, stage.caller)
+    await production
+    assert await stage.told() == ["opened", "a", "parked requested", "grant", "completed"]
+    assert (day(stage), stage.counters()["active"]) == (3, 0)
 
 
 @virtual

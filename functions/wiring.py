@@ -14,6 +14,7 @@ from starlette.routing import Match, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from functions.launching import lambda_launch
+from shared.answer import Work
 from shared.audit.trail import Audit
 from shared.authority import Authority
 from shared.breaker import Breakers
@@ -38,7 +39,7 @@ from shared.models import CHARS_A_TOKEN, CHARS_A_TOKEN_MAX, Models, Provider
 from shared.models.demo import Demo
 from shared.models.fallback import Fallback
 from shared.past import Past
-from shared.producer import Producer, Work
+from shared.producer import Producer
 from shared.quotas import Quotas
 from shared.records import Record, StreamKey
 from shared.redaction import Redactor, Validator

@@ -24,7 +24,7 @@ LAYERS = (
     *("settings", "errors", "fields", "schema", "logger", "elapsed", "records", "table", "live"),
     *("pacing", "identity", "redaction", "origins", "breaker", "models", "held", "limits"),
     *("tenants", "audit", "authority", "permit", "quotas", "seats", "log", "idempotency"),
-    *("past", "lifecycle", "takeover", "follower", "reading", "producer", "steering"),
+    *("past", "lifecycle", "takeover", "follower", "reading", "answer", "producer", "steering"),
     *("starting", "erasure", "export", "administration", "dialects", "middleware"),
 )
 

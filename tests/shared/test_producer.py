@@ -911,7 +911,7 @@ async def test_the_first_chunk_tells_which_model_stands_in() -> None:
     stage = await Stage().begin()
     asked = replace(ASK, model="another")
     producer = stage.producer(ScriptedModel("a", 1, "b", DONE))
-    producer._ask = asked
+    producer._answer._ask = asked
     await producer.run((stage.opened,))
     bodies = [r.body for r in await stage.records() if r.kind == Kind.TEXT]
     assert bodies == [{"model": "scripted"}, {}]

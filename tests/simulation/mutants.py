@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from shared import follower, lifecycle, live, log, producer, starting, takeover
+from shared.answer import Answer
 from shared.audit import Entry
 from shared.audit.linking import writes
 from shared.errors import Unavailable
@@ -204,9 +205,9 @@ def overlooks_a_late_write(patch: pytest.MonkeyPatch) -> None:
     begin = producer.Producer._begin
 
     async def begin_blindly(self: producer.Producer, known: Sequence[Record]) -> None:
-        ask = self._ask
+        said = self._past.said
         await begin(self, known)
-        self._ask = ask
+        self._past = replace(self._past, said=said)
 
     patch.setattr(producer.Producer, "_begin", begin_blindly)
 
@@ -306,8 +307,8 @@ def ends_before_its_text(patch: pytest.MonkeyPatch) -> None:
 
     async def due_or_done(self: producer.Producer) -> None:
         await due(self)
-        if self._end:
-            self._held.discard()
+        if self._answer.end:
+            self._answer.held.discard()
 
     patch.setattr(producer.Producer, "_something_due", due_or_done)
 
@@ -495,7 +496,7 @@ def keeps_prompts_as_they_are(patch: pytest.MonkeyPatch) -> None:
 @_found_by("complete")
 def keeps_the_last_words_back(patch: pytest.MonkeyPatch) -> None:
     """What the redactor holds at the end of an answer stays there."""
-    patch.setattr(producer.Producer, "_flush", lambda self: None)
+    patch.setattr(Answer, "_flush", lambda self: None)
 
 
 # Found by the simulation: the answer was closed as completed.
@@ -504,7 +505,7 @@ def ends_well_without_its_text(patch: pytest.MonkeyPatch) -> None:
     """An answer that nobody has granted in time is told to be complete."""
 
     async def drop(self: producer.Producer, reason: str) -> None:
-        self._held.discard()
+        self._answer.held.discard()
 
     patch.setattr(producer.Producer, "_paused", drop)
 

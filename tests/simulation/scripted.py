@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from shared import authority, tenants
+from shared.answer import Work
 from shared.audit import Chain, Entry
 from shared.audit.trail import Audit
 from shared.authority import Authority, Caller
@@ -22,7 +23,7 @@ from shared.models import Ask, Continuation, Finish, Message, Usage
 from shared.models.fallback import Candidate, Fallback
 from shared.pacing import Pacing
 from shared.past import Past
-from shared.producer import Producer, Work
+from shared.producer import Producer
 from shared.quotas import Quotas, Wanted
 from shared.records import Item, Kind, Record, StreamKey
 from shared.redaction import Redactor, Validator

@@ -3,6 +3,7 @@
 allowed? → parent's conversation → redaction of prompts → quotas → open
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
@@ -21,7 +22,7 @@ from shared.errors import (
 from shared.idempotency import Idempotency
 from shared.lifecycle import Lifecycle, Opening
 from shared.limits import Bounds
-from shared.log import unknown_stream
+from shared.log import HEARTBEAT_S, unknown_stream
 from shared.models import Ask, Message, Models, estimate
 from shared.models.fallback import Fallback
 from shared.pacing import Pacing
@@ -31,6 +32,10 @@ from shared.redaction import PolicyViolation, redact
 from shared.steering import cancel
 from shared.tenants import Tenant
 
+#: How long a start that is refused waits for what a parent that it has cancelled gives back at its
+#: end: for the next write of that one's producer.
+PARENT_S = HEARTBEAT_S + 1
+PARENT_LOOK_S = 0.1
 #: What one `opened` record may hold: an item has 400 KB, the conversation most of it.
 OPENED_BYTES_MAX = 320 * 1024
 
@@ -119,7 +124,12 @@ class Starting:
                     return Replayed(key)
                 start = await self._continue_from(caller, start)
             start = _redacted(caller.tenant, start)
-            return await self._open(caller, start, epoch, idempotency)
+            try:
+                return await self._open(caller, start, epoch, idempotency)
+            except LimitExceeded:
+                if not (start.parent and await self._ends(caller, start.parent)):
+                    raise
+                return await self._open(caller, start, epoch, idempotency)
         except (LimitExceeded, Unavailable):
             # Who only repeats a request must not be refused for what the first one took.
             if idempotency and (key := await self._claimed(idempotency, caller)):
@@ -156,6 +166,16 @@ class Starting:
         _opening(_redacted(caller.tenant, await self._with_parent(parent, start)))
         await cancel(self._lifecycle, parent, caller)
         return await self._with_parent(parent, start)
+
+    async def _ends(self, caller: Caller, parent: str) -> bool:
+        """Whether a parent has come to its end, or does so in time."""
+        key, loop = StreamKey(caller.tenant.name, parent), asyncio.get_running_loop()
+        until = loop.time() + PARENT_S
+        while not (await self._log.tail(key)).closes:
+            if loop.time() >= until:
+                return False
+            await asyncio.sleep(PARENT_LOOK_S)
+        return True
 
     async def _with_parent(self, parent: StreamKey, start: Start) -> Start:
         records = await self._log.all_records(parent)

@@ -28,6 +28,7 @@ from shared.pacing import Pacing
 from shared.records import DAY_S, Kind, Record
 from shared.starting import (
     OPENED_BYTES_MAX,
+    PARENT_S,
     Replayed,
     Start,
     Started,
@@ -266,6 +267,38 @@ async def test_a_parent_that_still_runs_is_cancelled_first() -> None:
     assert isinstance(child, Started)
     assert asked(child).messages[-1] == Message("assistant", "a")
     assert await stage.told() == ["opened", "a", "cancel", "cancelled"]
+
+
+# It was cancelled, and the request refused: its permit comes back with its end.
+@pytest.mark.parametrize("silence_s", [0.5, 4.0])
+@virtual
+async def test_who_may_run_one_stream_may_refine_it_while_it_runs(silence_s: float) -> None:
+    stage = Stage(user_limits={"streams_at_once": 1})
+    caller = stage.caller_by("ada's", user="ada")
+    parent = await begin(stage, caller=caller)
+    assert isinstance(parent, Started)
+    stage.key, stage.opened = parent.key, parent.opened
+    production = stage.start(ScriptedModel("a", 60, "b", DONE))
+    await asyncio.sleep(5.5 - silence_s)
+    child = await begin(stage, Start("scripted", (), parent=parent.key.stream), caller=caller)
+    await production
+    assert isinstance(child, Started)
+    assert (await stage.told())[-2:] == ["cancel", "cancelled"]
+
+
+@virtual
+async def test_a_parent_that_does_not_end_is_not_waited_for_without_end() -> None:
+    stage = await Stage(limits={"streams_at_once": 1}).begin()
+    with pytest.raises(LimitExceeded):
+        await begin(stage, Start("scripted", (), parent=stage.key.stream))
+    assert asyncio.get_running_loop().time() < PARENT_S + 1
+    # Who is refused for another stream's sake does not wait for a parent that is over.
+    done = await Stage(limits={"streams_at_once": 1}).begin()
+    await done.produce("a", DONE)
+    await begin(done)
+    with pytest.raises(LimitExceeded):
+        await begin(done, Start("scripted", (), parent=done.key.stream))
+    assert asyncio.get_running_loop().time() < PARENT_S + 1
 
 
 # The parent was read as far as an eventually consistent read shows it, and lost its end.

@@ -304,11 +304,9 @@ class EventStream(Response):
             return False
         if asyncio.get_running_loop().time() >= self._ends_at or not await self._keep_seat():
             return True
-        # Who holds the producer's invocation is told by the log: its stream is paused.
-        return (
-            self._production is None
-            and await self._services.authority.ended(self._caller.identity) is not None
-        )
+        if self._production and not self._production.done():
+            return False  # who holds the producer's invocation is told by the log: it is paused
+        return await self._services.authority.ended(self._caller.identity) is not None
 
     async def _keep_seat(self) -> bool:
         """Whether the seat is still ours."""

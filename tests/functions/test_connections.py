@@ -301,6 +301,24 @@ async def test_a_stream_that_nobody_grants_in_time_goes_on_by_a_later_grant() ->
     assert told == ["started", "paused", "paused", "granted", "closed", "followed"]
 
 
+# It was shown what another had let go on, for as long as its invocation lasted.
+@virtual
+async def test_who_began_a_stream_is_sent_away_when_its_producer_no_longer_waits() -> None:
+    async with running() as sluice:
+        key_id = await sluice.add_key("hers")
+        asking = sluice.stream.post("/v1/streams", json=start_body(MODEL), headers=by("hers"))
+        answering = asyncio.create_task(asking)
+        await asyncio.sleep(5)
+        await sluice.administration.revoke_key("demo", key_id)
+        await asyncio.sleep(NOTICED_S + PAUSE_S + 5)
+        (stream,) = (await sluice.api.get("/v1/streams")).json()["streams"]
+        assert (await sluice.api.post(f"/v1/streams/{stream['id']}/resume")).status_code == 200
+        answer = await answering
+    seen = events(answer.text)
+    assert [name for _, name, _ in seen if name != "chunk"] == ["opened", "paused"]
+    assert hint_of(answer.text) is not None
+
+
 @virtual
 async def test_a_credential_that_expires_is_announced_and_may_be_renewed() -> None:
     async with running() as sluice:

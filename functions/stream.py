@@ -39,6 +39,8 @@ HOLD_S = 1.0
 FOLLOW_MARGIN_S = 15.0
 #: When a client comes again that found too many others.
 FULL_RETRY_MS = 5000
+#: When a client comes again to a stream that is paused.
+PARKED_RETRY_MS = 15_000
 
 
 def create() -> ASGIApp:
@@ -286,8 +288,8 @@ class EventStream(Response):
                 await send({"type": "http.response.body", "body": data, "more_body": True})
                 sent_at = loop.time()
             try:
-                if await self._over():
-                    data = self._encoder.reconnect(self._follower.after)
+                if retry_ms := await self._over():
+                    data = self._encoder.reconnect(self._follower.after, retry_ms=retry_ms)
                     await send({"type": "http.response.body", "body": data, "more_body": True})
                     break
                 records = await anext(self._batches)
@@ -296,17 +298,21 @@ class EventStream(Response):
                 break
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _over(self) -> bool:
-        """Whether the connection has had its time or has lost its seat, or its client's credential
-        is no longer good.
+    async def _over(self) -> int:
+        """In how many ms the client had better come again: where the connection has had its time or
+        has lost its seat, its client's credential is no longer good, or the stream is paused until
+        somebody resumes it. 0 where the connection goes on.
         """
         if self._follower.ended:
-            return False
+            return 0
+        if self._follower.parked:
+            return PARKED_RETRY_MS  # to wait here would be billed, for as long as it is paused
         if asyncio.get_running_loop().time() >= self._ends_at or not await self._keep_seat():
-            return True
+            return native.RETRY_MS
         if self._production and not self._production.done():
-            return False  # who holds the producer's invocation is told by the log: it is paused
-        return await self._services.authority.ended(self._caller.identity) is not None
+            return 0  # who holds the producer's invocation is told by the log: it is paused
+        ended = await self._services.authority.ended(self._caller.identity)
+        return native.RETRY_MS if ended else 0
 
     async def _keep_seat(self) -> bool:
         """Whether the seat is still ours."""

@@ -5,7 +5,7 @@ import random
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
@@ -61,25 +61,21 @@ class Answer:
         self._stream = ""
         self._after = -1
         self._closed: Mapping[str, Any] | None = None
+        self._come_again_s: float | None = None
 
     def text(self) -> Iterator[str]:
         """The answer's text, piece by piece. Raises `Failed`, also where the stream has."""
         failures, give_up = 0, 0.0
         while self._closed is None:
             seen, began = self._after, time.monotonic()
-            why, delay_s = "The connection was lost", 0.0
-            try:
-                for event in self._events():
-                    yield self._take(event)
-                    if self._closed is not None:
-                        break
-            except _Again as again:
-                why, delay_s = "The server is busy", again.delay_s
-            except httpx.TransportError as error:
-                if isinstance(error, httpx.ConnectError) and not failures and not self._stream:
-                    raise Failed(f"nothing answers at {self._client.base_url}") from error
+            why, delay_s = yield from self._connected(failures)
             if self._closed is not None:
                 break
+            if self._come_again_s is not None:
+                # The connection has ended as it should, and the stream goes on.
+                self._sleep(self._come_again_s)
+                self._come_again_s, failures = None, 0
+                continue
             now = time.monotonic()
             if self._after > seen or now - began > ALIVE_S:
                 failures = 0
@@ -89,6 +85,20 @@ class Answer:
             self._wait(failures, delay_s, give_up)
             failures += 1
         self._judge(self._closed)
+
+    def _connected(self, failures: int) -> Generator[str, None, tuple[str, float]]:
+        """The text of one connection; why it ended, and how long the server wants to be left."""
+        try:
+            for event in self._events():
+                yield self._take(event)
+                if self._closed is not None:
+                    break
+        except _Again as again:
+            return "The server is busy", again.delay_s
+        except httpx.TransportError as error:
+            if isinstance(error, httpx.ConnectError) and not failures and not self._stream:
+                raise Failed(f"nothing answers at {self._client.base_url}") from error
+        return "The connection was lost", 0.0
 
     def cancel(self) -> bool:
         """Ask for the stream's end. False when the server could not be told."""
@@ -159,6 +169,9 @@ class Answer:
 
     def _take(self, event: ServerSentEvent) -> str:
         """The text of an event that was not seen before; nothing where it has none."""
+        if event.event == "reconnect":
+            self._come_again_s = (event.retry or 0) / 1000
+            return ""
         try:
             seq, data = int(event.id), json.loads(event.data)
             if seq <= self._after:
@@ -166,6 +179,8 @@ class Answer:
             self._after = seq
             if event.event == "closed":
                 self._closed = dict(data)
+            if event.event == "paused":
+                self._note(f"The stream is paused ({data['reason']}); it goes on when resumed.")
             return str(data["text"]) if event.event == "chunk" else ""
         except (KeyError, TypeError, ValueError) as error:
             raise self._foreign() from error

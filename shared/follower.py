@@ -109,6 +109,11 @@ class Follower:
         """Whether the stream is closed and everything of it was handed out."""
         return self.newest is not None and self.newest.closes and self.newest.seq == self.after
 
+    @property
+    def parked(self) -> bool:
+        """Whether nothing comes before somebody resumes the stream, and all else was handed out."""
+        return self.newest is not None and self.newest.parked and self.newest.seq == self.after
+
     async def batches(self) -> AsyncGenerator[tuple[Record, ...], None]:
         """Every later record, once each and in order, as it becomes durable; then the end.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Self
 
 from shared.models import Continuation, Usage, tokens_of
@@ -32,27 +33,28 @@ class Past:
     holds: tuple[Mapping[str, Any], ...]
     allowance: int | None
     cancelled: bool
+    #: How often its producer died, and how often it was handed over.
     takeovers: int
     handovers: int
+    #: For how many vacancies in a row, up to now, nobody has come.
+    unfilled: int
 
     @classmethod
     def of(cls, records: Sequence[Record]) -> Self:
         """The past that all records of a stream so far tell."""
         opened = records[0]
         grants = [opened, *(record for record in records if record.kind == Kind.GRANT)]
-        reasons = [record.body["reason"] for record in records if record.kind == Kind.VACANT]
         allowances = [each.body["allowance"] for each in grants if "allowance" in each.body]
         return cls(
             opened=opened,
             said="".join(record.text for record in records),
             usage=_usage(records),
-            begun_by=next((r.body["model"] for r in reversed(records) if _names_model(r)), None),
+            begun_by=_begun_by(records),
             credential=grants[-1].body,
             holds=tuple(each.body["held"] for each in grants if "held" in each.body),
             allowance=None if None in allowances else sum(allowances),
             cancelled=any(record.kind == Kind.CANCEL for record in records),
-            takeovers=reasons.count(LOST),
-            handovers=len(reasons) - reasons.count(LOST),
+            **_vacancies(records),
         )
 
     def with_grant(self, grant: Record) -> Self:
@@ -61,8 +63,29 @@ class Past:
         return replace(self, credential=grant.body, holds=self.holds + held)
 
 
-def _names_model(record: Record) -> bool:
-    return record.kind == Kind.TEXT and "model" in record.body
+def _begun_by(records: Sequence[Record]) -> str | None:
+    """The stand-in that has spoken last, where one has: the first chunk of an epoch tells."""
+    begun_by, first = None, True
+    for record in records:
+        if record.kind == Kind.EPOCH:
+            first = True
+        elif record.kind == Kind.TEXT and first:
+            begun_by, first = record.body.get("model"), False
+    return begun_by
+
+
+def _vacancies(records: Sequence[Record]) -> dict[str, int]:
+    """How a stream lost its producers. That none has come for a vacancy is no producer's death."""
+    takeovers = handovers = unfilled = 0
+    for before, record in pairwise(records):
+        if record.kind == Kind.EPOCH:
+            unfilled = 0
+        elif record.kind == Kind.VACANT:
+            lost = record.body["reason"] == LOST
+            handovers += not lost
+            takeovers += lost and not before.vacant
+            unfilled += lost and before.vacant
+    return {"takeovers": takeovers, "handovers": handovers, "unfilled": unfilled}
 
 
 def _usage(records: Sequence[Record]) -> Usage:

@@ -110,6 +110,8 @@ async def grant(takeovers: Takeovers, key: StreamKey, caller: Caller) -> Record:
     A stream that was paused by hand, or for want of tokens, is left as it is: `resume` takes a
     credential, too. Returns as `resume` does. Raises `NotFound`, `Unavailable`.
     """
+    # A grant is a record like any other: behind it a dead stream would look alive again.
+    await takeovers.settle(key)
     return await _grant(
         takeovers,
         key,

@@ -23,6 +23,9 @@ from shared.records import Kind, Record, StreamKey
 #: Lambda itself ends a chain of invocations at 16.
 HANDOVERS_MAX = 12
 
+#: How often a producer is launched again that has not come: for as long as Lambda keeps an event.
+UNFILLED_MAX = 10
+
 #: How long before its retention ends a stream is closed that still is not.
 EXPIRY_MARGIN_S = 3600
 
@@ -56,7 +59,8 @@ class Takeovers:
         past = Past.of(records)
         if newest.kind == Kind.PAUSE and not past.cancelled:
             return await self._park(key, newest)
-        if past.cancelled or past.takeovers >= past.opened.body["takeovers"]:
+        most = UNFILLED_MAX if newest.vacant else past.opened.body["takeovers"]
+        if past.cancelled or (past.unfilled if newest.vacant else past.takeovers) >= most:
             return await self.lifecycle.close_abandoned(key, newest)
         vacant = self._behind(newest, Kind.VACANT, {"reason": LOST})
         holder = await self.lifecycle.append(key, vacant, Event.TAKEN_OVER, Actor())
@@ -73,7 +77,7 @@ class Takeovers:
         newest = await self.log.tail(key)
         now_ms = self.log.now_ms()
         forgotten = newest.parked and now_ms - newest.at > pause_s * 1000
-        # Settled while its records are there: nothing that runs is so old.
+        # Settled while its records are there: of what runs only what was resumed late is so old.
         expires = now_ms > (key.expires_at - EXPIRY_MARGIN_S) * 1000
         if newest.closes:
             return None

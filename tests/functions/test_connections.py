@@ -9,11 +9,11 @@ import httpx
 import pytest
 from starlette.types import ASGIApp, Message, Scope
 
-from functions.stream import FOLLOW_MARGIN_S, FULL_RETRY_MS
+from functions.stream import FOLLOW_MARGIN_S, FULL_RETRY_MS, PARKED_RETRY_MS
 from shared.audit import Entry
 from shared.identity.keys import CACHE_S
 from shared.log import PAUSE_S
-from shared.records import StreamKey
+from shared.records import StreamKey, dump
 from tests.functions.conftest import ASYNC, Sluice, by, client, running, start_body
 from tests.functions.test_stream import events, hint_of, text_of
 from tests.simulation.clock import virtual
@@ -440,3 +440,27 @@ async def test_a_start_is_told_by_who_asked_and_by_where_from() -> None:
     assert entry.actor.credential.startswith("key:")
     assert entry.actor.address == "127.0.0.0/24"
     assert entry.details["model"] == MODEL
+
+
+@virtual
+async def test_a_connection_does_not_wait_while_its_stream_is_paused() -> None:
+    """It would be billed for as long as that is."""
+    async with running() as sluice:
+        stream = await sluice.launched(MODEL)
+        path = f"/v1/streams/{stream}"
+        following = asyncio.create_task(sluice.stream.get(f"{path}/events"))
+        await asyncio.sleep(2)
+        await sluice.api.post(f"{path}/pause")
+        first = (await following).text
+        seen = events(first)
+        last = {"last-event-id": str(seen[-1][0])}
+        again = (await sluice.stream.get(f"{path}/events", headers=last)).text
+        await sluice.api.post(f"{path}/resume")
+        rest = (await sluice.stream.get(f"{path}/events", headers=last)).text
+        whole = await sluice.stream.post("/v1/streams", json=start_body(MODEL))
+    assert seen[-1][1:] == ("paused", {"reason": "requested"})
+    hint = dump({"after": seen[-1][0]})
+    for text in (first, again):
+        assert text.endswith(f"retry: {PARKED_RETRY_MS}\nevent: reconnect\ndata: {hint}\n\n")
+    assert again.count("event:") == 1
+    assert text_of(first) + text_of(rest) == text_of(whole.text)

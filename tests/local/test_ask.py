@@ -154,6 +154,28 @@ def test_a_start_that_was_not_answered_is_repeated_with_its_key() -> None:
     assert len({r.headers["idempotency-key"] for r in server.requests[:3]}) == 1
 
 
+def test_a_stream_that_is_paused_is_noted_and_waited_for_as_the_server_says() -> None:
+    paused = Record(3, Kind.PAUSE, 1, 0, "w", body={"reason": "requested", "parked": True})
+
+    def ends(server: Server, request: httpx.Request) -> httpx.Response:
+        after = int(request.headers.get("last-event-id", "-1"))
+        encoder = native.EventEncoder(STREAM)
+        data = encoder.encode(r for r in server.records[:4] if r.seq > after)
+        data += encoder.reconnect(3, retry_ms=15_000)
+        headers = {**native.EVENT_STREAM_HEADERS, "location": f"/v1/streams/{STREAM}/events"}
+        return httpx.Response(200, headers=headers, stream=Wire(data, cut=False))
+
+    server = Server(*[ends] * 30)
+    server.records[3] = paused
+    slept: list[float] = []
+    notes: list[str] = []
+    client = httpx.Client(transport=server, base_url="http://sluice.test/")
+    paused_answer = Answer(client, BODY, note=notes.append, patience_s=60.0, sleep=slept.append)
+    assert "".join(paused_answer.text()) == "".join(TEXTS)
+    assert slept == [15.0] * 30
+    assert notes == ["The stream is paused (requested); it goes on when resumed."]
+
+
 def test_a_gateway_that_has_lost_its_server_is_tried_again() -> None:
     assert all_text(Server(cut(150), lambda *_: httpx.Response(502))) == "".join(TEXTS)
 

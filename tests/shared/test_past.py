@@ -43,10 +43,13 @@ def test_what_was_said_is_that_of_all_producers() -> None:
     assert Past.of([opened(), TEXT, epoch(2, continuation="prompt"), TEXT]).said == "abcdabcd"
 
 
-def test_the_model_that_answers_is_the_last_that_was_named() -> None:
-    first, second = (record(Kind.TEXT, text="x", model=model) for model in ("a", "b"))
+def test_the_model_that_answers_is_the_one_that_spoke_last() -> None:
+    """The first chunk of an epoch names it, where it is a stand-in."""
+    a, b = ([record(Kind.TEXT, text="x", model=model), TEXT] for model in ("a", "b"))
     assert Past.of([opened(), TEXT]).begun_by is None
-    assert Past.of([opened(), first, TEXT, second, TEXT]).begun_by == "b"
+    assert Past.of([opened(), *a, epoch(2), *b]).begun_by == "b"
+    assert Past.of([opened(), *a, epoch(2), epoch(3)]).begun_by == "a"
+    assert Past.of([opened(), *a, epoch(2), TEXT]).begun_by is None
 
 
 def test_the_credential_is_that_of_the_last_grant() -> None:
@@ -56,7 +59,18 @@ def test_the_credential_is_that_of_the_last_grant() -> None:
 
 
 def test_takeovers_and_handovers_are_counted_apart() -> None:
-    vacant = [record(Kind.VACANT, reason=why) for why in ("lost", "deadline", "shutdown", "lost")]
-    past = Past.of([opened(), *vacant])
+    records = [opened()]
+    for why in ("lost", "deadline", "shutdown", "lost"):
+        records += [TEXT, record(Kind.VACANT, reason=why), epoch(2)]
+    past = Past.of(records)
     assert (past.takeovers, past.handovers, past.cancelled) == (2, 2, False)
     assert Past.of([opened(), record(Kind.CANCEL), TEXT]).cancelled
+
+
+def test_a_vacancy_that_nobody_filled_is_no_producers_death() -> None:
+    lost = record(Kind.VACANT, reason="lost")
+    past = Past.of([opened(0), lost, lost])
+    assert (past.takeovers, past.unfilled) == (0, 2)
+    past = Past.of([opened(), lost, lost, lost])
+    assert (past.takeovers, past.unfilled) == (1, 2)
+    assert Past.of([opened(0), lost, lost, epoch(1), TEXT]).unfilled == 0

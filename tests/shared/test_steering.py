@@ -247,6 +247,16 @@ async def test_a_grant_has_somebody_go_on_where_who_waited_for_it_has_died() -> 
     assert stage.launched == [stage.key]
 
 
+# Behind its grants, one in time each, it looked alive for ever.
+@virtual
+async def test_a_grant_of_a_dead_stream_has_another_go_on() -> None:
+    stage = await Stage().begin()
+    await asyncio.sleep(DEAD_AFTER_S + 1)
+    assert (await grant(stage.takeovers, stage.key, stage.caller)).vacant
+    assert await stage.told() == ["opened", "vacant lost", "grant"]
+    assert stage.launched == [stage.key]
+
+
 @virtual
 async def test_a_pause_that_meets_the_end_of_an_answer_lets_it_end() -> None:
     stage = await Stage().begin()

@@ -10,7 +10,7 @@ from shared.errors import Unavailable
 from shared.log import DEAD_AFTER_S, PAUSE_S, VACANT_S
 from shared.records import DAY_S, Kind, StreamKey
 from shared.steering import cancel, pause
-from shared.takeover import EXPIRY_MARGIN_S, Takeovers
+from shared.takeover import EXPIRY_MARGIN_S, UNFILLED_MAX, Takeovers
 from tests.simulation.clock import virtual
 from tests.simulation.scripted import DONE, ScriptedModel, Stage
 
@@ -78,15 +78,29 @@ async def test_a_launch_that_fails_is_made_up_for_by_the_next_who_notices() -> N
 @virtual
 async def test_a_stream_is_taken_over_so_often_and_then_closed() -> None:
     stage = await dead(takeovers=2)
-    for _ in range(2):
+    for epoch in (2, 3):
         await stage.takeovers.settle(stage.key)
-        await asyncio.sleep(VACANT_S + 1)
+        seq = (await stage.log.tail(stage.key)).seq + 1
+        await stage.append(stage.record(seq, Kind.EPOCH, epoch=epoch))
+        await asyncio.sleep(DEAD_AFTER_S + 1)
     closed = await stage.takeovers.settle(stage.key)
     assert await stage.told() == [
-        *("opened", "a", "vacant lost", "vacant lost", "failed producer-lost")
+        *("opened", "a", "vacant lost", "epoch", "vacant lost", "epoch", "failed producer-lost")
     ]
     assert closed.body["error"]["retryable"] is True
     assert len(stage.launched) == 2
+
+
+# Lambda keeps an event for minutes where it may not run one more: that is nobody's death.
+@virtual
+async def test_a_producer_that_does_not_come_is_launched_for_as_long_as_it_may_still() -> None:
+    stage = await Stage(takeovers=0).begin(epoch=0)
+    for _ in range(UNFILLED_MAX):
+        await asyncio.sleep(VACANT_S + 1)
+        assert (await stage.takeovers.settle(stage.key)).vacant
+    await asyncio.sleep(VACANT_S + 1)
+    assert (await stage.takeovers.settle(stage.key)).closes
+    assert len(stage.launched) == UNFILLED_MAX
 
 
 @virtual

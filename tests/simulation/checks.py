@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 from shared.audit import Chain, Event
@@ -13,6 +14,7 @@ from shared.past import LOST, Past
 from shared.permit import STALE_S
 from shared.records import PRODUCED, FinishReason, Item, Kind
 from shared.schema import AUDIT, STREAMS, TENANTS
+from shared.takeover import UNFILLED_MAX
 from shared.tenants import CACHE_S
 from tests.simulation.provider import FORBIDDEN, SECRETS, Script
 from tests.simulation.store import CALL_TIMEOUT_S
@@ -252,8 +254,19 @@ def vacant_is_silent(_: Run, told: Told) -> Iterator[str]:
 
 @_of_each
 def taken_over_within_bounds(_: Run, told: Told) -> Iterator[str]:
-    """No stream is taken over more often than its tenant wants."""
-    lost = [r.seq for r in told.records if r.kind == Kind.VACANT and r.body["reason"] == LOST]
+    """No stream is taken over more often than its tenant wants, or waits for ever for who does."""
+    lost: list[int] = []
+    waits = 0
+    for before, record in pairwise(told.records):
+        if record.kind == Kind.EPOCH:
+            waits = 0
+        elif record.kind == Kind.VACANT and record.body["reason"] == LOST:
+            if before.vacant:
+                waits += 1
+            else:
+                lost.append(record.seq)
+        if waits > UNFILLED_MAX:
+            yield f"at {record.seq} it still waits for a producer"
     if len(lost) > told.records[0].body["takeovers"]:
         yield f"it was taken over at {lost}"
 

@@ -8,7 +8,7 @@ from shared import errors
 from shared.dialects import native
 from shared.dialects.openapi import problems
 from shared.dialects.openapi.headers import EVENT_STREAM, headers
-from shared.dialects.openapi.schemas import AFTER, MS, STREAM_ID, TEXT, Schema, ref
+from shared.dialects.openapi.schemas import AFTER, LAST_EVENT_ID, MS, STREAM_ID, TEXT, Schema, ref
 from shared.identity import ADMIN, READ, STREAM
 
 _KEY_CHARS = native.IDEMPOTENCY_KEY_CHARS_MAX
@@ -215,7 +215,9 @@ _READING = (
         raised=(errors.InvalidRequest,),
         parameters=(
             _AFTER,
-            _parameter("header", "Last-Event-ID", "As `after`, which it goes before.", AFTER),
+            _parameter(
+                "header", "Last-Event-ID", "As `after`, which it goes before.", LAST_EVENT_ID
+            ),
         ),
         functions=("stream",),
         ticket=True,

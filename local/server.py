@@ -5,7 +5,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from types import FrameType
@@ -22,12 +22,13 @@ from functions.wiring import Services
 from local.errors import Failed
 from shared.administration import Administration
 from shared.dialects import native
-from shared.errors import Forbidden, InvalidRequest, Unavailable
+from shared.errors import Forbidden, InvalidRequest, NotFound, Unavailable
 from shared.identity import jwks
 from shared.live import Channel, Live
 from shared.logger import logger
 from shared.middleware.problems import problem_response
 from shared.records import StreamKey
+from shared.schema import OPEN_SHARDS
 from shared.settings import Settings
 from shared.table import Store
 
@@ -107,12 +108,24 @@ async def _run(
 
 async def _sweep(services: Services) -> None:
     """What the schedule does on AWS: at once, too, for what the last run has left."""
+    with suppress(Unavailable):
+        await go_on(services)
     while True:
         try:
             await sweep(services, deadline=asyncio.get_running_loop().time() + SWEEP_S)
         except Exception as error:  # noqa: BLE001 - the next one may do better, as on AWS
             logger.error("a sweep failed", extra={"error": type(error).__name__})
         await asyncio.sleep(SWEEP_S)
+
+
+async def go_on(services: Services) -> None:
+    """Produce what the last run has left vacant: it could ask nobody to, so nobody will come."""
+    for shard in range(OPEN_SHARDS):
+        async with aclosing(services.log.open_streams(shard)) as keys:
+            async for key in keys:
+                with suppress(NotFound):  # it was erased meanwhile
+                    if (await services.log.tail(key)).vacant:
+                        await services.launch(key)
 
 
 def one_port(streaming: ASGIApp, answering: ASGIApp) -> ASGIApp:

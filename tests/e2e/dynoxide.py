@@ -2,17 +2,22 @@
 
 import asyncio
 import os
+import socket
+import subprocess
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from typing import Self
 from unittest import mock
 from urllib.parse import urlsplit
 
 from functions.wiring import dynamodb
 from local.database import connect
-from local.dynoxide import dynoxide
+from local.dynoxide import dynoxide, find
 from shared.settings import Settings
 from shared.table import DynamoDB
+from tests.e2e.local_run import HOST, START_S, free_port, needs_dynoxide
 
 DUMMIES = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
 
@@ -23,6 +28,48 @@ def database(path: Path | None = None) -> Iterator[str]:
     with dynoxide(path) as endpoint:
         _end(connect(Settings(dynamodb_endpoint=endpoint), own=True))
         yield endpoint
+
+
+class Restartable:
+    """A dynoxide on a file that can be killed, and started again at the same address.
+
+    `with` starts it, and leaves nothing behind.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._port = free_port()
+        self.endpoint = f"http://{HOST}:{self._port}"
+
+    def __enter__(self) -> Self:
+        needs_dynoxide()
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Run until it answers."""
+        where = ["--host", HOST, "--port", str(self._port), "--db-path", str(self._path)]
+        self._process = subprocess.Popen(
+            [find(), "serve", *where],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        give_up = time.monotonic() + START_S
+        while True:
+            assert self._process.poll() is None, "dynoxide did not start"
+            with suppress(OSError):
+                socket.create_connection((HOST, self._port), timeout=1).close()
+                return
+            assert time.monotonic() < give_up, "dynoxide does not answer"
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
 
 
 @contextmanager

@@ -6,16 +6,22 @@ import socket
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from functions.wiring import Services
 from local.errors import Failed
 from local.server import (
     Producers,
+    go_on,
     listening,
     one_port,
     only_here,
     streams,
     with_request_lines,
 )
+from shared.administration import Administration
 from shared.records import StreamKey
+from shared.settings import Settings
+from tests.functions.conftest import begin
+from tests.model_store import ModelStore
 
 KEY = StreamKey("demo", "0123456789abcdefghijklmn01234567")
 
@@ -171,3 +177,17 @@ async def _receive() -> dict[str, str]:
 
 async def _send(message: object) -> None:
     pass
+
+
+async def test_a_run_goes_on_at_once_with_what_the_last_one_left_vacant() -> None:
+    store, launched = ModelStore(), []
+
+    async def launch(key: StreamKey) -> None:
+        launched.append(key)
+
+    services = Services.on(store, Settings(), launch=launch)
+    await Administration(store).ensure("demo", "demo")
+    left = [(await begin(services, epoch=0)).key for _ in range(3)]
+    await begin(services)  # whose producer may be alive, elsewhere
+    await go_on(services)
+    assert set(launched) == set(left)

@@ -69,6 +69,11 @@ class Emulator:
         """Everything that the function's processes have printed."""
         return (self._folder / f"{function}.log").read_text()
 
+    def add(self, function: str) -> None:
+        """Start one more process of a function."""
+        process = self._start_function(function, self.functions[function])
+        self.processes[function].append(process)
+
     def __enter__(self) -> Self:
         binary = _binary()
         self._temporary = tempfile.TemporaryDirectory(prefix="emulator-")

@@ -137,6 +137,8 @@ def test_the_protocol_tells_of_every_kind_of_record() -> None:
         ("FOLLOW_MARGIN_S", stream.FOLLOW_MARGIN_S),
         ("EVERY_S", sweep.EVERY_S),
         *((name, getattr(takeover, name)) for name in ("EXPIRY_MARGIN_S", "HANDOVERS_MAX")),
+        ("UNFILLED_MAX", takeover.UNFILLED_MAX),
+        ("PARKED_RETRY_MS", stream.PARKED_RETRY_MS / 1000),
     ],
 )
 def test_the_protocol_s_times_are_those_of_the_code(name: str, value: float) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.simulation.checks import CHECKS, complaints
 from tests.simulation.mutants import MUTANTS, first_found
-from tests.simulation.world import simulate
+from tests.simulation.run import simulate
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = 50

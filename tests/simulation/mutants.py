@@ -554,16 +554,17 @@ def hides_the_summary_alone(patch: pytest.MonkeyPatch) -> None:
 
 
 @_found_by("erased_in_the_end")
-def counts_what_it_looks_at(patch: pytest.MonkeyPatch) -> None:
-    """A stream that each try of an erasure counts."""
+def counts_beside_the_release(patch: pytest.MonkeyPatch) -> None:
+    """An erasure that lets go of a stream, and then counts it."""
     release = Erasures._release
 
-    async def count_anyway(self: Erasures, key: StreamKey, job: Erasure) -> bool:
-        if not await release(self, key, job):
+    async def release_then_count(self: Erasures, key: StreamKey, job: Erasure) -> bool:
+        released = await release(self, key, replace(job, stream=key.stream))
+        if released and job.stream is None:
             await self._store.write(Update(TENANTS, job.key, add={"streams": 1}))
-        return True
+        return released
 
-    patch.setattr(Erasures, "_release", count_anyway)
+    patch.setattr(Erasures, "_release", release_then_count)
 
 
 def first_found(mutant: Mutant, seeds: Sequence[int], find: Callable[[int], list[str]]) -> int:

@@ -433,18 +433,23 @@ def _erases(world: SmallWorld) -> None:
     process.run(erase())
 
 
-def _starts(world: SmallWorld) -> None:
-    """A request with an Idempotency-Key, answered here."""
+def _starts(world: SmallWorld, once: str | None = None) -> None:
+    """A request with an Idempotency-Key, whose answer is produced where it was made."""
     process = world.begin("starter")
 
     async def start() -> None:
         asked = Start("script/small", PROMPT, pacing=Pacing((0, 0), 0))
         with suppress(LimitExceeded):
-            started = await world._ask(process, MAIN, asked, 1, "once")
+            started = await world._ask(process, MAIN, asked, 1, once or process.name)
             if isinstance(started, Started):
                 await world._produce(process, started, None)
 
     process.run(start())
+
+
+def _starts_once(world: SmallWorld) -> None:
+    """The same request each time."""
+    _starts(world, "once")
 
 
 @dataclass(frozen=True, slots=True)
@@ -471,7 +476,8 @@ class Case:
         return f"at most {self.faults} of {'/'.join(self.kinds)} and {switches} switches"
 
 
-ONE_AT_ONCE = {"pause_s": 60, "limits": {"streams_at_once": 1}}
+#: What is open already takes one.
+ONE_MORE = {"pause_s": 60, "limits": {"streams_at_once": 2}}
 REPLAY = Continuation.REPLAY
 CASES = (
     Case("two producers", (_produces, _succeeds), tokens=2),
@@ -493,9 +499,8 @@ CASES = (
     ),
     Case("a producer, a pause, a resume", (_produces, _pauses, _resumes), switches=1),
     Case("a producer, an erasure", (_produces, _erases), switches=1),
-    Case(
-        "two starts, room for one", (_starts, _starts), switches=1, opened=False, policy=ONE_AT_ONCE
-    ),
+    Case("one start, asked twice", (_starts_once, _starts_once), switches=1, opened=False),
+    Case("two starts, room for one", (_starts, _starts), switches=1, policy=ONE_MORE),
 )
 
 

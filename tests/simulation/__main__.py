@@ -8,8 +8,9 @@ import sys
 import time
 from dataclasses import replace
 
+from tests.simulation.cases import CASES
 from tests.simulation.checks import complaints
-from tests.simulation.exhaustive import CASES, explore
+from tests.simulation.exhaustive import explore
 from tests.simulation.run import simulate
 from tests.simulation.search import search
 

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.simulation.exhaustive import CASES, explore
+from tests.simulation.cases import CASES
+from tests.simulation.exhaustive import explore
 from tests.simulation.mutants import MUTANTS
 
 BY_NAME = {case.name: case for case in CASES}

@@ -101,15 +101,8 @@ class ModelStore:
     def query_now(self, items: Mapping[Key, Item], query: Query) -> Found:
         """A query on `items`, which are those of now or of some moment before."""
         self.reads_of[query.table.name] += 1
-        shape = query.index or query.table
-        sort = shape.sort.name
-        found = [
-            item
-            for key, item in items.items()
-            if key[0] == query.table.name
-            and item.get(shape.partition.name) == query.partition
-            and sort in item
-        ]
+        sort = (query.index or query.table).sort.name
+        found = self._matching(items, query)
         found.sort(key=lambda item: item[sort], reverse=query.newest_first)
         if query.prefix is not None:
             found = [item for item in found if str(item[sort]).startswith(query.prefix)]
@@ -122,6 +115,17 @@ class ModelStore:
         page = [_projected(item, query.table, query.index) for item in found[: query.limit]]
         # As DynamoDB: it stops at the limit before it can know that nothing comes.
         return Found(page, len(page) == query.limit)
+
+    def _matching(self, items: Mapping[Key, Item], query: Query) -> list[Item]:
+        """The items of the partition that is asked for."""
+        shape = query.index or query.table
+        return [
+            item
+            for key, item in items.items()
+            if key[0] == query.table.name
+            and item.get(shape.partition.name) == query.partition
+            and shape.sort.name in item
+        ]
 
     def _set(self, key: Key, item: Item | None) -> None:
         """The one place where an item is written, or removed."""

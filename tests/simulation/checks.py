@@ -9,6 +9,7 @@ from typing import Any
 
 from shared.audit import Chain, Event
 from shared.audit.verify import verify
+from shared.log import DEAD_AFTER_S, PAUSE_S
 from shared.models import CHARS_A_TOKEN, CHARS_A_TOKEN_MAX, Continuation, Usage
 from shared.past import LOST, Past
 from shared.permit import STALE_S
@@ -16,9 +17,12 @@ from shared.records import PRODUCED, FinishReason, Item, Kind
 from shared.schema import AUDIT, STREAMS, TENANTS
 from shared.takeover import UNFILLED_MAX
 from shared.tenants import CACHE_S
+from tests.simulation.history import Fact
 from tests.simulation.provider import FORBIDDEN, SECRETS, Script
+from tests.simulation.run import Run, Told
+from tests.simulation.setting import TENANT
 from tests.simulation.store import CALL_TIMEOUT_S
-from tests.simulation.world import Run, Told
+from tests.simulation.world import FAULTS_S, PROMPT
 
 Check = Callable[[Run], Iterator[str]]
 CHECKS: dict[str, Check] = {}
@@ -65,10 +69,10 @@ def contiguous(_: Run, told: Told) -> Iterator[str]:
 
 @_of_each
 def written_once(_: Run, told: Told) -> Iterator[str]:
-    """A slot never changes."""
+    """A slot never changes, but by an erasure."""
     written: set[int] = set()
     for fact in told.facts:
-        if fact.what == "wrote":
+        if fact.what == "wrote" and fact.record.kind != Kind.ERASED:
             if fact.record.seq in written:
                 yield f"slot {fact.record.seq} was written again"
             written.add(fact.record.seq)
@@ -85,7 +89,11 @@ def ends_once(_: Run, told: Told) -> Iterator[str]:
 @_of_each
 def summarized_once(_: Run, told: Told) -> Iterator[str]:
     """The summary changes once, together with the closed record, and says the same."""
-    states = [(s["status"], s.get("finish_reason"), s.get("last_seq")) for s in told.summaries]
+    states = [
+        (s["status"], s.get("finish_reason"), s.get("last_seq"))
+        for s in told.summaries
+        if s["status"] != Kind.ERASED
+    ]
     closed = told.records[-1]
     ended = (closed.body.get("status"), closed.body.get("finish_reason"), closed.seq)
     if states != [("open", None, None), ended]:
@@ -105,7 +113,7 @@ def durable_before_visible(_: Run, told: Told) -> Iterator[str]:
     """What a client sees was written before, and every later reader sees the same."""
     written = {}
     for fact in told.facts:
-        if fact.what == "wrote":
+        if fact.what == "wrote" and fact.record.kind != Kind.ERASED:
             written[fact.record.seq] = fact.record
         elif fact.what == "saw" and written.get(fact.record.seq) != fact.record:
             yield f"{fact.who} saw {fact.record}, written was {written.get(fact.record.seq)}"
@@ -131,15 +139,17 @@ def resumed(_: Run, told: Told) -> Iterator[str]:
             yield f"{client.name} was shown {client.shown}"
         if not (client.text == text if client.closed else text.startswith(client.text)):
             yield f"{client.name} has {client.text!r} of {text!r}"
-        if client.closed and client.closed["finish_reason"] != told.summary.get("finish_reason"):
+        ended = told.records[-1].body.get("finish_reason")
+        if client.closed and client.closed["finish_reason"] != ended:
             yield f"{client.name} was told {client.closed}"
 
 
 @_of_each
 def drained(_: Run, told: Told) -> Iterator[str]:
-    """Who reads at the very end gets the whole log."""
+    """Who reads at the very end gets the whole log, or is told that there is no such stream."""
     for client in told.clients:
-        if client.name == "drain" and client.connections != [[r.seq for r in told.records]]:
+        seqs = [] if told.erased else [record.seq for record in told.records]
+        if client.name == "drain" and (client.connections != [seqs] or client.gone != told.erased):
             yield f"the last reader got {client.connections}"
 
 
@@ -198,8 +208,9 @@ def cancel_is_obeyed(_: Run, told: Told) -> Iterator[str]:
     cancels = [record.seq for record in told.records if record.kind == Kind.CANCEL]
     if cancels:
         late = [r.seq for r in told.records if r.kind == Kind.TEXT and r.seq > cancels[0]]
-        if late or told.summary["status"] != "cancelled":
-            yield f"cancelled at {cancels}; text at {late}; ended {told.summary['status']}"
+        ended = told.records[-1].body.get("status")
+        if late or ended != "cancelled":
+            yield f"cancelled at {cancels}; text at {late}; ended {ended}"
 
 
 @_check
@@ -280,10 +291,79 @@ def launched_once(run: Run, told: Told) -> Iterator[str]:
 
 
 @_of_each
+def progresses(run: Run, told: Told) -> Iterator[str]:
+    """Once nothing fails any more a stream goes on, or ends, before its clients lose patience."""
+    before: Fact | None = None
+    for fact in told.facts:
+        if fact.what != "wrote" or fact.record.kind == Kind.ERASED:
+            continue
+        if before:
+            gap_s = fact.at_s - max(before.at_s, FAULTS_S)
+            patience_s = GAP_MAX_S
+            if before.record.parked:
+                patience_s += run.world.setting.policy.pause_s
+            if gap_s > patience_s:
+                yield f"{before.record.seq} stood for {gap_s:.0f} s"
+        before = fact
+
+
+#: A producer that dies while it is paused, or a launch that is lost behind a sweep that has just
+#: gone by; clocks may be 20 s off, and what was launched or written before may come late.
+GAP_MAX_S = DEAD_AFTER_S + PAUSE_S + 60 + 23 + 42
+
+
+@_of_each
 def not_looked_for_any_more(_: Run, told: Told) -> Iterator[str]:
     """A stream that is over costs a sweep nothing."""
     if "open" in told.summary:
         yield "its summary is still among those that are open"
+
+
+@_of_each
+def refined(run: Run, told: Told) -> Iterator[str]:
+    """Who goes on from another answer has all of it before its own words."""
+    parents = {each.key.stream: each for each in run.streams}
+    if (parent := told.records[0].body["parent"]) is None:
+        return
+    before = parents[parent].records
+    text = "".join(record.text for record in before)
+    own = [{"role": "user", "content": message.content} for message in PROMPT]
+    answer = [{"role": "assistant", "content": text}] if text else []
+    wanted = [*before[0].body["messages"], *answer, *own]
+    if run.world.setting.policy.redaction.prompts:
+        wanted = [{**message, "content": _shown(message["content"])} for message in wanted]
+    if told.records[0].body["messages"] != wanted:
+        yield f"it was asked {told.records[0].body['messages']}, not {wanted}"
+
+
+# Erasure
+
+
+@_of_each
+def erased(run: Run, told: Told) -> Iterator[str]:
+    """Nothing is left of a stream that was erased but that there was one."""
+    if not told.erased:
+        return
+    if [item["seq"] for item in told.shells] != [record.seq for record in told.records]:
+        yield f"what is left is {told.shells}"
+    for item in (told.summary, *told.shells):
+        if more := item.keys() - _OF_A_SHELL:
+            yield f"of {item['seq']} there is still {sorted(more)}"
+
+
+_OF_A_SHELL = {"pk", "seq", "status", "kind", "epoch", "at", "by", "expires_at"}
+
+
+@_check
+def erased_in_the_end(run: Run) -> Iterator[str]:
+    """An erasure that was taken on is done, and has counted each stream once."""
+    jobs = _erasures(run)
+    if left := [job["what"] for job in jobs if "done_at" not in job]:
+        yield f"{left} are not done"
+    gone = sum(told.erased for told in run.streams)
+    counted = sum(int(job["streams"]) for job in jobs)
+    if counted != gone:
+        yield f"{gone} streams are erased, {counted} were counted"
 
 
 @_of_each
@@ -382,6 +462,7 @@ def audited(run: Run, told: Told) -> Iterator[str]:
         yield str(fault)
     happened = [(Event.STARTED, 0)]
     happened += [(_EVENTS[r.kind], r.seq) for r in told.records if r.kind in _EVENTS]
+    happened += [(Event.DELETED, told.records[-1].seq)] if told.erased else []
     entries = [
         (_ALIKE.get(entry.event, entry.event), entry.details.get("seq", 0))
         for entry in told.entries
@@ -392,10 +473,12 @@ def audited(run: Run, told: Told) -> Iterator[str]:
 
 @_check
 def audited_alone(run: Run) -> Iterator[str]:
-    """There is no audit of what has not happened."""
+    """There is no audit of what has not happened: beside streams, erasures of users alone."""
     streams = {Chain.of(told.key).pk for told in run.streams}
-    for pk in {item["pk"] for item in run.items(AUDIT)} - streams:
-        yield f"there are entries of {pk}"
+    others = [item["event"] for item in run.items(AUDIT) if item["pk"] not in streams]
+    users = [job for job in _erasures(run) if "user" in job]
+    if others != [Event.DELETED] * len(users):
+        yield f"there are entries of {others}, and {len(users)} erasures of users"
 
 
 #: A resume and a grant are the same record.
@@ -407,6 +490,12 @@ _EVENTS: Mapping[str, Event] = {
     Kind.VACANT: Event.TAKEN_OVER,
     Kind.CLOSED: Event.CLOSED,
 }
+
+
+def _erasures(run: Run) -> list[Item]:
+    """The jobs that were taken on."""
+    places = ("#erasures", f"erased#{TENANT}")
+    return [item for item in run.items(TENANTS) if item["pk"] in places]
 
 
 def _redacts(run: Run) -> bool:

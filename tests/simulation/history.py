@@ -20,6 +20,7 @@ class Fact:
     who: str
     key: StreamKey
     record: Record
+    at_s: float
 
 
 @dataclass
@@ -71,7 +72,7 @@ class History:
         self._note("saw", who, key, replace(record, body=body))
 
     def _note(self, what: What, who: str, key: StreamKey, record: Record) -> None:
-        self.facts.append(Fact(what, who, key, record))
+        self.facts.append(Fact(what, who, key, record, self._now()))
         shown = f"{record.seq} {record.kind} {record.epoch} {record.by} {record.text}"
         self.add(who, what, f"{key.stream[-6:]} {shown}")
 

@@ -13,6 +13,8 @@ from shared import follower, lifecycle, live, log, producer, starting, takeover
 from shared.answer import Answer
 from shared.audit import Entry
 from shared.audit.linking import writes
+from shared.authority import Caller
+from shared.erasure import BATCH, Erasure, Erasures
 from shared.errors import Unavailable
 from shared.held import Held
 from shared.idempotency import Idempotency
@@ -24,6 +26,8 @@ from shared.quotas.counters import Book
 from shared.records import PRODUCED, Item, Kind, Record, StreamKey
 from shared.redaction import Redactor
 from shared.schema import STREAMS, TENANTS
+from shared.starting import Start, Starting
+from shared.steering import cancel
 from shared.table import Conflict, Put, Query, Update, Write
 from shared.takeover import Takeovers
 from tests.simulation.store import Database
@@ -508,6 +512,59 @@ def ends_well_without_its_text(patch: pytest.MonkeyPatch) -> None:
         self._answer.held.discard()
 
     patch.setattr(producer.Producer, "_paused", drop)
+
+
+@_found_by("progresses")
+def waits_too_long_for_a_launch(patch: pytest.MonkeyPatch) -> None:
+    """A stream whose launch is lost, and that nobody looks after for ten minutes."""
+    patch.setattr(log, "VACANT_S", 600.0)
+
+
+@_found_by("refined")
+def reads_before_it_cancels(patch: pytest.MonkeyPatch) -> None:
+    """A parent that goes on while its text is already taken."""
+
+    async def continue_early(self: Starting, caller: Caller, start: Start) -> Start:
+        parent = StreamKey(caller.tenant.name, start.parent or "")
+        found = await self._with_parent(parent, start)
+        await cancel(self._lifecycle, parent, caller)
+        return found
+
+    patch.setattr(Starting, "_continue_from", continue_early)
+
+
+@_found_by("erased")
+def erases_the_first_page(patch: pytest.MonkeyPatch) -> None:
+    """An erasure that takes one page of a stream for all there is."""
+
+    async def overwrite(self: Erasures, key: StreamKey) -> None:
+        found = await self._store.query(Query(STREAMS, key.pk, 10, start=0, consistent=True))
+        seqs = [int(item["seq"]) for item in found.items]
+        for first in range(0, len(seqs), BATCH):
+            shells = [self._shell(key, seq) for seq in seqs[first : first + BATCH]]
+            await self._store.overwrite(STREAMS, shells)
+
+    patch.setattr(Erasures, "_overwrite", overwrite)
+
+
+@_found_by("drained")
+def hides_the_summary_alone(patch: pytest.MonkeyPatch) -> None:
+    """A stream that is erased and can still be read."""
+    patch.setattr(log, "_is_erased", lambda item: False)
+
+
+@_found_by("erased_in_the_end")
+def counts_beside_the_release(patch: pytest.MonkeyPatch) -> None:
+    """An erasure that lets go of a stream, and then counts it."""
+    release = Erasures._release
+
+    async def release_then_count(self: Erasures, key: StreamKey, job: Erasure) -> bool:
+        released = await release(self, key, replace(job, stream=key.stream))
+        if released and job.stream is None:
+            await self._store.write(Update(TENANTS, job.key, add={"streams": 1}))
+        return released
+
+    patch.setattr(Erasures, "_release", release_then_count)
 
 
 def first_found(mutant: Mutant, seeds: Sequence[int], find: Callable[[int], list[str]]) -> int:

@@ -4,12 +4,11 @@ import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum, auto
 from typing import Any, TypeVar
 
-from shared.errors import Unavailable
+from shared.errors import Busy, Unavailable
 from shared.records import Item, Value
-from shared.schema import STREAMS, Table
+from shared.schema import STREAMS, TABLES, Table
 from shared.table import Conflict, Delete, Found, Put, Query, Write
 from tests.model_store import Key, ModelStore
 from tests.simulation.history import History
@@ -23,10 +22,25 @@ CALL_TIMEOUT_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """From when until when something is so, and on which table, where it is not on all."""
+
+    begin_s: float
+    end_s: float
+    table: str | None = None
+
+    def holds(self, now: float, tables: Sequence[Table]) -> bool:
+        here = self.table is None or any(table.name == self.table for table in tables)
+        return here and self.begin_s <= now < self.end_s
+
+
+@dataclass(frozen=True, slots=True)
 class Faults:
     """How likely a call of one client meets each fault, until `until_s`.
 
-    `outages` are times when no call of this client succeeds.
+    In `outages` no call of this client arrives, and where it is `deaf` none is answered. While a
+    table is `throttled` it refuses most calls. The process is killed when it has sent its call
+    number `dies_at`, and told to stop at number `stops_at`.
     """
 
     before: float = 0.0
@@ -35,7 +49,13 @@ class Faults:
     slow: float = 0.0
     stale: float = 0.0
     short: float = 0.0
-    outages: tuple[tuple[float, float], ...] = ()
+    twice: float = 0.0
+    busy: float = 0.0
+    outages: tuple[Span, ...] = ()
+    deaf: tuple[Span, ...] = ()
+    throttled: tuple[Span, ...] = ()
+    dies_at: int | None = None
+    stops_at: int | None = None
     until_s: float = 0.0
 
 
@@ -48,6 +68,8 @@ class Database(ModelStore):
         self._remembers_tokens = remembers_tokens
         #: What was written to each partition, in order.
         self._writes_to: dict[Value, list[tuple[Key, Item | None]]] = {}
+        #: What is in each partition, of a table or an index.
+        self._shelves: dict[tuple[str, str, Value], dict[Key, Item]] = {}
 
     def transact_now(self, writes: Sequence[Write], token: str) -> Conflict | None:
         conflict = super().transact_now(writes, token)
@@ -71,23 +93,47 @@ class Database(ModelStore):
             view[hidden] = before
         return {key: item for key, item in view.items() if item}
 
+    def _matching(self, items: Mapping[Key, Item], query: Query) -> list[Item]:
+        if items is not self.items:
+            return super()._matching(items, query)
+        shape = query.index or query.table
+        shelf = self._shelves.get((query.table.name, shape.partition.name, query.partition), {})
+        return [item for item in shelf.values() if shape.sort.name in item]
+
     def _set(self, key: Key, item: Item | None) -> None:
+        before = self.items.get(key)
         super()._set(key, item)
         self._writes_to.setdefault(key[1], []).append((key, dict(item) if item else None))
+        for attribute in _PARTITIONS[key[0]]:
+            if before and attribute in before:
+                del self._shelves[key[0], attribute, before[attribute]][key]
+            if item and attribute in item:
+                shelf = self._shelves.setdefault((key[0], attribute, item[attribute]), {})
+                shelf[key] = self.items[key]
         if item:
             self._history.wrote(key, item)
 
 
-class _Fate(Enum):
-    """What becomes of one call."""
+#: By what the items of each table are found.
+_PARTITIONS = {
+    table.name: {table.partition.name, *(index.partition.name for index in table.indexes)}
+    for table in TABLES
+}
 
-    DONE = auto()
-    #: It never arrived.
-    FAILED = auto()
-    #: It was done, and its reply was lost.
-    LOST = auto()
-    #: It is done long after its client has given up on it.
-    LATE = auto()
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What becomes of one call: when it arrives, once or twice, from when it was sent on; and when
+    its client hears of it, or of an `error` instead.
+
+    The answer is that of the first arrival; of the last one where the client has asked again.
+    """
+
+    name: str
+    arrives_s: tuple[float, ...]
+    heard_s: float
+    error: Unavailable | None = None
+    again: bool = False
 
 
 class FaultyStore:
@@ -102,6 +148,10 @@ class FaultyStore:
     ) -> None:
         self.dead = False
         self.frozen_until = 0.0
+        #: What kills the process, and what tells it to stop.
+        self.kill: Callable[[], None] = lambda: None
+        self.interrupt: Callable[[], None] = lambda: None
+        self._calls = 0
         self._who = who
         self._database = database
         self._history = history
@@ -109,7 +159,9 @@ class FaultyStore:
         self._faults = faults
 
     async def write(self, write: Write) -> Item | None:
-        held = await self._call(_shown(write), lambda: self._database.write_now(write), writes=True)
+        held = await self._call(
+            _shown(write), lambda: self._database.write_now(write), (write.table,), writes=True
+        )
         if held is None:
             self._acknowledged(write)
         return held
@@ -118,6 +170,7 @@ class FaultyStore:
         conflict = await self._call(
             f"transact {', '.join(_shown(w) for w in writes)} token {token}",
             lambda: self._database.transact_now(writes, token),
+            tuple(write.table for write in writes),
             writes=True,
         )
         if conflict is None:
@@ -126,14 +179,22 @@ class FaultyStore:
         return conflict
 
     async def overwrite(self, table: Table, items: Sequence[Item]) -> None:
+        cut = len(items)
+        if self._happens(self._faults.before):
+            cut = self._rng.randrange(cut)  # the others were not processed
         await self._call(
-            f"overwrite {len(items)} of {table.name}",
-            lambda: self._database.overwrite_now(table, items),
+            f"overwrite {cut} of {len(items)} of {table.name}",
+            lambda: self._database.overwrite_now(table, items[:cut]),
+            (table,),
             writes=True,
         )
+        if cut < len(items):
+            raise Unavailable("The model of the store has written some of it.")
 
     async def get(self, table: Table, key: Item) -> Item | None:
-        return await self._call(f"get {table.name}", lambda: self._database.get_now(table, key))
+        return await self._call(
+            f"get {table.name}", lambda: self._database.get_now(table, key), (table,)
+        )
 
     async def query(self, query: Query) -> Found:
         def read() -> Found:
@@ -146,7 +207,7 @@ class FaultyStore:
             return self._database.query_now(view, replace(query, limit=limit))
 
         what = f"query {query.table.name} from {query.start} consistent {query.consistent}"
-        return await self._call(what, read)
+        return await self._call(what, read, (query.table,))
 
     def _past(self, partition: str) -> Mapping[Key, Item]:
         hidden = None
@@ -155,32 +216,47 @@ class FaultyStore:
             hidden = self._rng.choice(recent[-STALE_WRITES_MAX:]) if recent else None
         return self._database.past(partition, self._rng.randint(0, STALE_WRITES_MAX), hidden)
 
-    async def _call(self, what: str, effect: Callable[[], T], *, writes: bool = False) -> T:
-        """Do `effect` once, at some moment, and hear of it later, or not."""
+    async def _call(
+        self,
+        what: str,
+        effect: Callable[[], T],
+        tables: Sequence[Table],
+        *,
+        writes: bool = False,
+    ) -> T:
+        """Do `effect`, at some moment, and hear of it later, or not."""
         loop = asyncio.get_running_loop()
         if self.dead:
             await asyncio.sleep(0.1)
             raise Unavailable("This process is dead.")
         reply: asyncio.Future[T] = loop.create_future()
-        fate, there_s, back_s = self._fate(writes=writes)
+        fate = self._fate(tables, writes=writes)
         wait_s = max(self.frozen_until - loop.time(), 0.0)
-        self._history.add(self._who, what, fate.name.lower())
+        self._history.add(self._who, what, fate.name)
+        results: list[tuple[T | None, Exception | None]] = []
 
         def arrive() -> None:
             try:
-                result, error = effect(), None
+                results.append((effect(), None))
             except ValueError as refused:
-                result, error = None, refused
-            if fate is _Fate.DONE:
-                loop.call_later(back_s, self._answer, reply, result, error)
+                results.append((None, refused))
 
-        if fate is not _Fate.FAILED:
-            loop.call_later(wait_s + there_s, arrive)
-        if fate is not _Fate.DONE:
-            lost = Unavailable("The model of the store does not answer.")
-            failed_s = CALL_TIMEOUT_S if fate is _Fate.LATE else there_s + back_s
-            loop.call_later(wait_s + failed_s, self._answer, reply, None, lost)
+        def hear() -> None:
+            result, error = results[-1 if fate.again else 0] if results else (None, None)
+            self._answer(reply, result, fate.error or error)
+
+        for arrives_s in fate.arrives_s:
+            loop.call_later(wait_s + arrives_s, arrive)
+        loop.call_later(wait_s + fate.heard_s, hear)
+        self._count(loop)
         return await reply
+
+    def _count(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._calls += 1
+        if self._calls == self._faults.dies_at:
+            loop.call_soon(self.kill)
+        if self._calls == self._faults.stops_at:
+            loop.call_soon(self.interrupt)
 
     def _answer(
         self, reply: "asyncio.Future[Any]", result: object, error: Exception | None
@@ -195,20 +271,43 @@ class FaultyStore:
             else:
                 reply.set_result(result)
 
-    def _fate(self, *, writes: bool) -> tuple[_Fate, float, float]:
-        """What becomes of a call, and how long it takes there and back."""
-        there_s, back_s = self._rng.uniform(0.001, 0.01), self._rng.uniform(0.001, 0.01)
-        now = asyncio.get_running_loop().time()
+    def _fate(self, tables: Sequence[Table], *, writes: bool) -> Fate:
+        """What becomes of a call."""
+        there_s = self._rng.uniform(0.001, 0.01)
+        heard_s = there_s + self._rng.uniform(0.001, 0.01)
+        if error := self._refusal(tables, writes=writes):
+            return Fate("failed", (), heard_s, error)
         faults = self._faults
-        if any(begin <= now < end for begin, end in faults.outages) or self._happens(faults.before):
-            return _Fate.FAILED, there_s, back_s
         if self._happens(faults.slow):
-            there_s = self._rng.uniform(0.1, CALL_TIMEOUT_S)
-        if self._happens(faults.after):
-            return _Fate.LOST, there_s, back_s
+            slower_s = self._rng.uniform(0.1, CALL_TIMEOUT_S)
+            there_s, heard_s = there_s + slower_s, heard_s + slower_s
+        if self._happens(faults.after) or self._within(faults.deaf, tables):
+            return Fate("lost", (there_s,), heard_s, _no_answer())
         if writes and self._happens(faults.late):
-            return _Fate.LATE, self._rng.uniform(0.1, 30), back_s
-        return _Fate.DONE, there_s, back_s
+            # Its client has given up on it by then.
+            return Fate("late", (self._rng.uniform(0.1, 30),), CALL_TIMEOUT_S, _no_answer())
+        if writes and self._happens(faults.twice):
+            again = self._rng.random() < 0.5
+            later_s = there_s + self._rng.uniform(0.05, CALL_TIMEOUT_S if again else 30)
+            return Fate(
+                "twice", (there_s, later_s), later_s + 0.01 if again else heard_s, again=again
+            )
+        return Fate("done", (there_s,), heard_s)
+
+    def _refusal(self, tables: Sequence[Table], *, writes: bool) -> Unavailable | None:
+        """Why a call does nothing, where it does nothing."""
+        faults = self._faults
+        if self._within(faults.outages, tables) or self._happens(faults.before):
+            return _no_answer()
+        if self._within(faults.throttled, tables) and self._rng.random() < 0.8:
+            return Unavailable("The model of the store takes no more just now.")
+        if writes and self._happens(faults.busy):
+            return Busy("Others write the same in the model of the store.")
+        return None
+
+    def _within(self, spans: Sequence[Span], tables: Sequence[Table]) -> bool:
+        now = asyncio.get_running_loop().time()
+        return any(span.holds(now, tables) for span in spans)
 
     def _happens(self, likely: float) -> bool:
         in_time = asyncio.get_running_loop().time() < self._faults.until_s
@@ -217,6 +316,10 @@ class FaultyStore:
     def _acknowledged(self, write: Write) -> None:
         if isinstance(write, Put) and write.table is STREAMS and "kind" in write.item:
             self._history.acknowledged(self._who, write.item)
+
+
+def _no_answer() -> Unavailable:
+    return Unavailable("The model of the store does not answer.")
 
 
 def _shown(write: Write) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulation import search
 from tests.simulation.checks import CHECKS, complaints
 from tests.simulation.mutants import MUTANTS, first_found
-from tests.simulation.world import simulate
+from tests.simulation.run import simulate
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = 50
@@ -31,7 +32,7 @@ def test_every_promise_is_kept_by_seeds_never_tried_before() -> None:
 def _hold(seed: int) -> None:
     if wrong := complaints(simulate(seed)):
         told = "\n".join(wrong)
-        pytest.fail(f"{told}\nTo see it all: python -m tests.simulation --seed {seed}")
+        pytest.fail(f"{told}\nTo see it all: scripts/simulate --seed {seed}")
 
 
 def test_a_seed_tells_the_same_history_every_time() -> None:
@@ -50,9 +51,40 @@ def test_a_seed_tells_the_same_history_in_every_process() -> None:
     assert told == {f"{simulate(4).history}\n".encode()}
 
 
+def test_several_processes_find_what_one_finds() -> None:
+    command = [sys.executable, "-m", "tests.simulation", "--first", "0", "--seeds", "30"]
+    for processes in ("1", "2"):
+        run = subprocess.run(
+            [*command, "--processes", processes],
+            cwd=ROOT,
+            capture_output=True,
+            check=False,
+            text=True,
+        )
+        assert (run.returncode, run.stderr) == (0, "")
+        *_, last = run.stdout.splitlines()
+        assert last.startswith("30 seeds from 0 on, ")
+        assert last.endswith(", 0 found")
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_search_tells_what_it_finds(
+    processes: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(search, "_found", _finds_each_seventh)
+    assert search.search(1, 20, processes) == 1
+    told = capsys.readouterr().out.splitlines()
+    assert told[:2] == ["seed 7: wrong", "seed 14: wrong"]
+    assert told[-1].endswith(", 2 found")
+
+
+def _finds_each_seventh(seed: int) -> tuple[int, list[str]]:
+    return seed, ["wrong"] if seed % 7 == 0 else []
+
+
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_planted_bug_is_found(name: str) -> None:
-    found = first_found(MUTANTS[name], range(300), lambda seed: complaints(simulate(seed)))
+    found = first_found(MUTANTS[name], range(1000), lambda seed: complaints(simulate(seed)))
     assert found >= 0, f"no run failed `{MUTANTS[name].found_by}`"
 
 

@@ -4,139 +4,60 @@ beside it, and what goes wrong meanwhile.
 
 import asyncio
 import itertools
-import json
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from functions.produce import produce
 from functions.sweep import sweep
-from functions.wiring import Services
-from shared.audit import Chain, Entry, Head, head_of
-from shared.audit.trail import Audit
-from shared.authority import Caller
+from shared.authority import actor
 from shared.dialects import native
-from shared.errors import CredentialEnded, LimitExceeded, TooLarge, Unavailable
+from shared.erasure import finish_within
+from shared.errors import (
+    CredentialEnded,
+    LimitExceeded,
+    NotFound,
+    PolicyViolated,
+    TooLarge,
+    Unavailable,
+)
 from shared.follower import Follower
 from shared.idempotency import Idempotency
 from shared.identity.keys import Keys
-from shared.lifecycle import Lifecycle
-from shared.log import DEAD_AFTER_S, SUMMARY_SEQ, Log
-from shared.models import Message, Models
+from shared.log import DEAD_AFTER_S, SUMMARY_SEQ
+from shared.models import Message
 from shared.pacing import Pacing
-from shared.quotas import Quotas
-from shared.records import Item, Kind, Record, Status, StreamKey
-from shared.schema import AUDIT, STREAMS, TENANTS, Table
-from shared.settings import Settings
+from shared.records import Kind, Record, Status, StreamKey
+from shared.schema import AUDIT, STREAMS, TENANTS
 from shared.starting import Replayed, Start, Started
 from shared.steering import cancel, grant, pause, resume
-from shared.table import Query, Write
+from shared.table import Write
 from shared.tenants import Tenants, changing
-from tests.simulation.clock import run_virtually
-from tests.simulation.history import Fact, History
-from tests.simulation.provider import SECRETS, Script, ScriptedProvider
+from tests.simulation.clients import Client, EventDecoder
+from tests.simulation.history import History
+from tests.simulation.process import Process
+from tests.simulation.provider import SECRETS, ScriptedProvider
 from tests.simulation.setting import MAIN, OTHER, TENANT, Setting
-from tests.simulation.store import Database, Faults, FaultyStore
+from tests.simulation.store import Database, Faults, FaultyStore, Span
 
 #: When the faults are over, and how long everything may then take to come to its end.
 FAULTS_S = 45.0
 PATIENCE_S = 2000.0
 #: How often a start that is refused is asked for again.
 STARTS_MAX = 12
+#: What a request may be told that goes on from an answer: that was erased, or says what is against
+#: the rules now, or it is more than a limit ever lets pass.
+_REFUSED = (NotFound, PolicyViolated, TooLarge)
 PROMPT = (Message("user", f"Count, for {SECRETS['[email]']}."),)
-
-
-@dataclass
-class Client:
-    """What one client made of what it was sent."""
-
-    name: str
-    key: StreamKey
-    #: What it saw over each of its connections: the records' numbers.
-    connections: list[list[int]] = field(default_factory=list)
-    #: What it showed to its user: the events' numbers and the text.
-    shown: list[int] = field(default_factory=list)
-    text: str = ""
-    closed: dict[str, Any] | None = None
-
-
-class Process:
-    """A function's process: its clock, its way to the store, and what runs in it."""
-
-    def __init__(self, world: "World", name: str, *, faults: Faults, skew_s: float = 0.0) -> None:
-        self.name = name
-        self.skew_s = skew_s
-        self._world = world
-        self._dice = world.rng(name)
-        self.store = FaultyStore(name, world.database, world.history, self._dice, faults)
-        self.services = self._made()
-        self.live = self.services.live
-        self.log = self.services.log
-        self.lifecycle = self.services.lifecycle
-        self.takeovers = self.services.takeovers
-        self.tasks: list[asyncio.Task[None]] = []
-
-    @property
-    def dead(self) -> bool:
-        return self.store.dead
-
-    def run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._world.survive(work))
-        self.tasks.append(task)
-        return task
-
-    def kill(self) -> None:
-        """End it at once: nothing more leaves it, not even what its tasks would still write."""
-        self.store.dead = True
-        self.interrupt()
-
-    def interrupt(self) -> None:
-        """Tell what runs in it to stop."""
-        for task in self.tasks:
-            task.cancel()
-
-    async def caller(self, key: str) -> Caller:
-        """Who asks by a key."""
-        identity = await self.services.authority.identify(key)
-        tenant = await self.services.authority.tenant(identity)
-        return Caller(identity, tenant, self._world.setting.address)
-
-    def _made(self) -> Services:
-        """What `Services.on` makes, with nothing left to chance."""
-        store, now = self.store, self._now
-        log = Log(store, now=now, randomness=self._randomness)
-        quotas = Quotas(store, now=now, dice=self._dice)
-        audit = Audit(store, now=now, randomness=self._dice.randbytes)
-        models = Models({"script": self._world.provider})
-        clock = asyncio.get_running_loop().time
-        made = Services.on(
-            store, Settings(), models, launch=self._launch, log=log, now=now, clock=clock
-        )
-        lifecycle = Lifecycle(store, log, quotas, audit)
-        return replace(made, lifecycle=lifecycle, quotas=quotas, audit=audit)
-
-    async def _launch(self, key: StreamKey) -> None:
-        if self.dead:
-            raise Unavailable("This process is dead.")
-        await self._world.launch(key)
-
-    def _now(self) -> float:
-        return self._world.setting.epoch_s + self.skew_s + asyncio.get_running_loop().time()
-
-    def _randomness(self, count: int) -> bytes:
-        drawn = self._dice.randbytes(count)
-        # It may become the name of a writer.
-        self._world.clocks[drawn.hex()] = self.skew_s
-        return drawn
 
 
 class World:
     """Everything of one run."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, setting: Setting | None = None) -> None:
         self.seed = seed
         self.history = History()
         self.provider = ScriptedProvider(self.history, self.rng)
@@ -151,13 +72,20 @@ class World:
         self.launches: Counter[StreamKey] = Counter()
         #: How long processes were frozen.
         self.frozen_s = 0.0
-        self.setting = Setting.by(self.rng("setting"))
+        #: Whether anything is erased in this run.
+        self.erases = False
+        self.setting = setting or Setting.by(self.rng("setting"))
         self._dice = self.rng("world")
         self.database = Database(self.history, remembers_tokens=self._dice.random() < 0.5)
         self._opened = asyncio.Event()
+        self._throttled = _throttled(self.rng("throttles"))
 
     def rng(self, name: str) -> random.Random:
         return random.Random(f"{self.seed}/{name}")
+
+    def way(self, who: str, dice: random.Random, faults: Faults) -> FaultyStore:
+        """A process's way to the database."""
+        return FaultyStore(who, self.database, self.history, dice, faults)
 
     # The run
 
@@ -178,6 +106,9 @@ class World:
         mishaps: list[tuple[float, Callable[[], Coroutine[Any, Any, None]]]] = [
             (0.2, lambda: self._cancel(second)),
             (0.25, lambda: self._pause(second)),
+            (0.15, lambda: self._fiddle("fiddler", second)),
+            (0.15, lambda: self._fiddle("other fiddler", first)),
+            (0.25, lambda: self._erase(dice.choice((first, second)))),
             (0.25, lambda: self._grant(second)),
             (0.5, lambda: self._rescue(second)),
             (0.35, lambda: self._revoke(second, MAIN)),
@@ -185,8 +116,8 @@ class World:
             (0.15, lambda: self._suspend(second)),
             (0.25, lambda: self._succeed(self._process("successor"))),
             (0.35, lambda: self._succeed(first)),
-            (0.15, lambda: self._kill(first)),
-            (0.15, lambda: self._interrupt(first)),
+            (0.15, lambda: self._strike("kill", first.kill)),
+            (0.15, lambda: self._strike("interrupt", first.interrupt)),
             (0.25, lambda: self._freeze(dice.choice((first, second)))),
         ]
         work += [mishap() for likely, mishap in mishaps if dice.random() < likely]
@@ -195,12 +126,12 @@ class World:
         try:
             async with asyncio.timeout(FAULTS_S + PATIENCE_S):
                 await asyncio.gather(*tasks)
-                while self._open():  # noqa: ASYNC110 - of what the database holds nobody tells
+                while self._goes_on():  # noqa: ASYNC110 - of what the database holds nobody tells
                     await asyncio.sleep(5)
                 # Also of those that are begun meanwhile, by whoever goes on.
                 for process in self.processes:
                     await asyncio.gather(*process.tasks, return_exceptions=True)
-                await self._drain()
+                await self.survive(self._drain())
         except TimeoutError:
             self.history.add("world", "is out of patience")
         finally:
@@ -213,14 +144,15 @@ class World:
             await work
         except (Unavailable, CredentialEnded):
             pass
+        except NotFound as error:
+            if not self.erases:
+                self.history.crashes.append(repr(error))
         except Exception as error:  # noqa: BLE001 - any of them is a finding
             self.history.crashes.append(repr(error))
 
     def _process(self, name: str) -> Process:
         dice = self.rng(f"faults of {name}")
         level = dice.choice((0.0, 0.02, 0.1))
-        begin = dice.uniform(0, FAULTS_S)
-        length_s = dice.choice((0.0, 0.0, 2.0, 25.0))
         faults = Faults(
             before=level,
             after=level,
@@ -228,9 +160,17 @@ class World:
             slow=level,
             stale=dice.choice((0.0, 0.2, 0.7)),
             short=dice.choice((0.0, 0.2)),
-            outages=((begin, begin + length_s),),
+            twice=level,
+            busy=level / 2,
+            outages=(_span(dice),),
+            deaf=(_span(dice),) if dice.random() < 0.2 else (),
+            throttled=self._throttled,
+            dies_at=dice.randint(1, 80) if dice.random() < 0.1 else None,
+            stops_at=dice.randint(1, 80) if dice.random() < 0.1 else None,
             until_s=FAULTS_S,
         )
+        if asyncio.get_running_loop().time() > FAULTS_S:
+            faults = Faults()
         skew_s = dice.choice((0.0, 0.0, 0.0, -3.0, 3.0, 20.0))
         process = Process(self, name, faults=faults, skew_s=skew_s)
         self.processes.append(process)
@@ -309,8 +249,10 @@ class World:
         once = dice.choice((name, name, "shared"))
         epoch = dice.choice((0, 1, 1))
         start = Start("script/short", PROMPT, max_tokens=dice.choice((None, 5, 30)))
+        if dice.random() < 0.3:
+            start = replace(start, parent=(await self._some_stream(dice)).stream)
         for _ in range(STARTS_MAX):
-            with suppress(Unavailable, LimitExceeded, CredentialEnded):
+            with suppress(Unavailable, LimitExceeded, CredentialEnded, *_REFUSED):
                 key = dice.choice((MAIN, OTHER))
                 outcome = await self._ask(process, key, start, epoch, once)
                 break
@@ -357,13 +299,14 @@ class World:
                 deadline = asyncio.get_running_loop().time() + every_s
                 await sweep(process.services, deadline=deadline)
 
-    def _open(self) -> bool:
-        """Whether there is a stream that is not closed."""
+    def _goes_on(self) -> bool:
+        """Whether there is a stream that is not closed, or an erasure that is not done."""
         items = self.database.items
-        return any(
+        open_streams = any(
             items[STREAMS.name, key.pk, SUMMARY_SEQ].get("status") == Status.OPEN
             for key in self.streams()
         )
+        return open_streams or any(pk == "#erasures" for _, pk, _ in items)
 
     async def _succeed(self, process: Process) -> None:
         """Take the stream over, whether its producer is dead or not: the log must stand it."""
@@ -392,17 +335,18 @@ class World:
         """A browser: reads events, loses its connection, comes back with the last id it saw."""
         dice = self.rng(name)
         key = await self._stream()
-        client = self._client(name, key)
-        decoder = EventDecoder()
         if not attached:
             await _a_while(dice)
-        while client.closed is None:
+            key = await self._some_stream(dice)
+        client = self._client(name, key)
+        decoder = EventDecoder()
+        while not client.done:
             if process.dead:
                 process = self._fresh()
             last = client.shown[-1] if client.shown else -1
             follower = Follower(process.takeovers, process.live, key, last, attached=attached)
             client.connections.append([])
-            with suppress(Unavailable):
+            with suppress(Unavailable), client.told_when_gone():
                 await self._receive(client, process, follower, decoder, dice)
             decoder.reset()
             attached = False
@@ -441,22 +385,20 @@ class World:
     async def _poll(self, name: str, process: Process) -> None:
         """A client that cannot stream."""
         dice = self.rng(name)
-        key = await self._stream()
-        client = self._client(name, key)
+        client = self._client(name, await self._some_stream(dice))
         client.connections.append([])
         after = -1
-        while client.closed is None:
+        while not client.done:
             if process.dead:
                 process = self._fresh()
-            try:
-                follower = Follower(process.takeovers, process.live, key, after)
+            page = None
+            with suppress(Unavailable), client.told_when_gone():
+                follower = Follower(process.takeovers, process.live, client.key, after)
                 page = await follower.page(
                     limit=dice.choice((1, 3, 200)), wait_s=dice.choice((0, 0, 2, 20))
                 )
-            except Unavailable:
+            if page is None or process.dead:
                 await asyncio.sleep(dice.uniform(0, 1))
-                continue
-            if process.dead:
                 continue
             self._saw(client, page.records)
             body = native.encode_page(page)
@@ -469,8 +411,9 @@ class World:
 
     async def _cancel(self, process: Process) -> None:
         dice = self.rng("cancel")
-        key = await self._stream()
+        await self._stream()
         await _a_while(dice)
+        key = await self._some_stream(dice)
         for _ in range(dice.randint(1, 5)):
             with suppress(Unavailable):
                 await cancel(process.lifecycle, key, await process.caller(OTHER))
@@ -487,6 +430,46 @@ class World:
             if dice.random() < 0.8:
                 with suppress(Unavailable, LimitExceeded, TooLarge):
                     await resume(process.takeovers, key, await process.caller(OTHER))
+
+    async def _fiddle(self, name: str, process: Process) -> None:
+        """Steer a stream every way, in no order."""
+        dice = self.rng(name)
+        await self._stream()
+        await _a_while(dice)
+        key = await self._some_stream(dice)
+        for _ in range(dice.randint(2, 10)):
+            what = dice.choice(("pause", "pause", "resume", "resume", "grant", "settle", "cancel"))
+            self.history.add(name, what)
+            with suppress(Unavailable, LimitExceeded, TooLarge):
+                caller = await process.caller(dice.choice((MAIN, OTHER)))
+                if what == "settle":
+                    await process.takeovers.settle(key)
+                elif what in ("pause", "cancel"):
+                    steer = pause if what == "pause" else cancel
+                    await steer(process.lifecycle, key, caller)
+                else:
+                    let_go_on = resume if what == "resume" else grant
+                    await let_go_on(process.takeovers, key, caller)
+            await asyncio.sleep(dice.choice((0.0, 0.0, 0.05, 1.0, 16.0)))
+
+    async def _erase(self, process: Process) -> None:
+        """Erase a stream, or all that its user has, while whatever else happens to it."""
+        dice = self.rng("erase")
+        await self._stream()
+        await _a_while(dice)
+        self.erases = True
+        key, user = await self._some_stream(dice), None
+        if self.setting.user and dice.random() < 0.5:
+            user = self.setting.user
+        caller = await process.caller(OTHER)
+        stream = None if user else key.stream
+        while not process.dead:
+            with suppress(Unavailable):
+                erasures = process.services.erasures
+                job = await erasures.begin(TENANT, actor(caller), stream=stream, user=user)
+                await finish_within(erasures, job, dice.choice((0.0, 0.1, 10.0)))
+                return
+            await asyncio.sleep(1)
 
     async def _grant(self, process: Process) -> None:
         """Let the stream go on by another key, in a race with its producer for every slot."""
@@ -554,17 +537,11 @@ class World:
             if process.dead:
                 return
 
-    async def _kill(self, process: Process) -> None:
+    async def _strike(self, name: str, strike: Callable[[], None]) -> None:
+        """What becomes of a process from outside, whatever it is at."""
         await self._stream()
-        await _a_while(self.rng("kill"))
-        self.history.add("world", "kills", "first")
-        process.kill()
-
-    async def _interrupt(self, process: Process) -> None:
-        await self._stream()
-        await _a_while(self.rng("interrupt"))
-        self.history.add("world", "interrupts", "first")
-        process.interrupt()
+        await _a_while(self.rng(name))
+        strike()
 
     async def _freeze(self, process: Process) -> None:
         """Stop a process until it counts as dead, and let it wake as if nothing had happened."""
@@ -583,9 +560,10 @@ class World:
             client = self._client("drain", key)
             client.connections.append([])
             follower = Follower(reader.takeovers, reader.live, key)
-            async with aclosing(follower.batches()) as batches:
-                async for records in batches:
-                    self._saw(client, records)
+            with client.told_when_gone():
+                async with aclosing(follower.batches()) as batches:
+                    async for records in batches:
+                        self._saw(client, records)
 
     def streams(self) -> list[StreamKey]:
         """Every stream that there is."""
@@ -599,6 +577,11 @@ class World:
         await self._opened.wait()
         assert self.key
         return self.key
+
+    async def _some_stream(self, dice: random.Random) -> StreamKey:
+        """The first stream, or now and then another one that there is."""
+        first = await self._stream()
+        return dice.choice(self.streams()) if dice.random() < 0.4 else first
 
     def _fresh(self) -> Process:
         """Where a client comes to that connects again."""
@@ -615,101 +598,19 @@ class World:
             self.history.saw(client.name, client.key, record)
 
 
-class EventDecoder:
-    """As much of Server-Sent Events as the native dialect uses; bytes in, whole events out."""
-
-    def __init__(self) -> None:
-        self._rest = b""
-
-    def reset(self) -> None:
-        """The connection is gone, and what was left of an event with it."""
-        self._rest = b""
-
-    def decode(self, data: bytes) -> list[tuple[int, str, dict[str, Any]]]:
-        *whole, self._rest = (self._rest + data).split(b"\n\n")
-        events = []
-        for event in whole:
-            lines = [line.partition(": ") for line in event.decode().split("\n")]
-            fields = {name: value for name, _, value in lines}
-            events.append((int(fields["id"]), fields["event"], json.loads(fields["data"])))
-        return events
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """One stream at the end, as it lies in the database, with its audit and who looked at it."""
-
-    key: StreamKey
-    records: Sequence[Record]
-    summary: Item
-    #: What happened to its records, and each state that its summary had.
-    facts: Sequence[Fact]
-    summaries: Sequence[Item]
-    clients: Sequence[Client]
-    entries: Sequence[Entry]
-    head: Head | None
-
-    @property
-    def closed(self) -> Record | None:
-        return self.records[-1] if self.records[-1].closes else None
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What came of one seed: everything that the checks look at."""
-
-    seed: int
-    world: World
-    streams: Sequence[Told]
-
-    @property
-    def history(self) -> History:
-        return self.world.history
-
-    @property
-    def scripts(self) -> Sequence[Script]:
-        return self.world.provider.scripts
-
-    def items(self, table: Table) -> list[Item]:
-        """What lies in a table at the end."""
-        return [item for key, item in self.world.database.items.items() if key[0] == table.name]
-
-
-def simulate(seed: int) -> Run:
-    """Do the run of one seed."""
-    state = random.getstate()
-    random.seed(seed)
-    try:
-        return run_virtually(_simulate(seed))
-    finally:
-        random.setstate(state)
-
-
-async def _simulate(seed: int) -> Run:
-    world = World(seed)
-    await world.run()
-    return Run(seed, world, [_told(world, key) for key in world.streams()])
-
-
-def _told(world: World, key: StreamKey) -> Told:
-    summary, *items = world.database.query_now(
-        world.database.items, Query(STREAMS, key.pk, 10_000)
-    ).items
-    entries = world.database.query_now(
-        world.database.items, Query(AUDIT, Chain.of(key).pk, 10_000)
-    ).items
-    return Told(
-        key=key,
-        records=[Record.from_item(item) for item in items],
-        summary=summary,
-        facts=[fact for fact in world.history.facts if fact.key == key],
-        summaries=world.history.summaries.get(key, []),
-        clients=[client for client in world.clients if client.key == key],
-        entries=[Entry.from_item(item) for item in entries],
-        head=head_of(world.database.get_now(TENANTS, Chain.of(key).head_key)),
-    )
-
-
 async def _a_while(dice: random.Random) -> None:
     """Wait for something to be under way: within a write, an answer, or a producer's silence."""
     await asyncio.sleep(dice.uniform(0, dice.choice((0.1, 1, 5, 20))))
+
+
+def _span(dice: random.Random) -> Span:
+    begin_s = dice.uniform(0, FAULTS_S)
+    return Span(begin_s, begin_s + dice.choice((0.0, 0.0, 2.0, 25.0)))
+
+
+def _throttled(dice: random.Random) -> tuple[Span, ...]:
+    """When tables refuse most calls of everybody."""
+    return tuple(
+        replace(_span(dice), table=dice.choice((STREAMS, TENANTS, AUDIT)).name)
+        for _ in range(dice.choice((0, 0, 0, 1, 3)))
+    )

@@ -1,5 +1,6 @@
 """The `api` function: everything that answers at once, through Mangum."""
 
+import asyncio
 import logging
 import math
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from shared.identity import ADMIN, READ, STREAM, tickets
 from shared.middleware.authorization import Endpoint, caller_of
 from shared.quotas import rate_limit_headers
 from shared.reading import Polls
-from shared.records import Kind, Record, Status, StreamKey
+from shared.records import Kind, Record, Status, StreamKey, Summary
 from shared.starting import Replayed, Started
 from shared.steering import cancel, check_replay, grant, pause, resume
 
@@ -133,20 +134,31 @@ class _Routes:
         identity = caller_of(request).identity
         user = None if ADMIN in identity.scopes else identity.user
         found, more = await self._log.summaries(identity.tenant, user, before=before, limit=limit)
-        streams = [native.encode_summary(summary) for summary in found]
-        next_page = streams[-1]["id"] if streams and more else None
+        standing = await asyncio.gather(*(self._listed(identity.tenant, each) for each in found))
+        streams = [native.encode_summary(summary) for summary in standing if summary]
+        next_page = found[-1].stream if found and more else None
         return JSONResponse({"streams": streams, "next_page": next_page})
 
     async def summary(self, request: Request) -> Response:
         key: StreamKey = request.state.key
-        summary = await self._log.summary(key)
-        if summary.status == Status.OPEN:
-            newest = await self._takeovers.settle(key)
-            if newest.closes:
-                summary = await self._log.summary(key)
-            else:
-                summary = replace(summary, status=native.status_of(newest))
+        summary = await self._standing(key, await self._log.summary(key))
         return JSONResponse(native.encode_summary(summary))
+
+    async def _listed(self, tenant: str, summary: Summary) -> Summary | None:
+        """A stream as it stands now; None where it was erased meanwhile."""
+        try:
+            return await self._standing(StreamKey(tenant, summary.stream), summary)
+        except NotFound:
+            return None
+
+    async def _standing(self, key: StreamKey, summary: Summary) -> Summary:
+        """A stream as it stands now: a summary only tells that it is not over."""
+        if summary.status != Status.OPEN:
+            return summary
+        newest = await self._takeovers.settle(key)
+        if newest.closes:
+            return await self._log.summary(key)
+        return replace(summary, status=native.status_of(newest))
 
     async def chunks(self, request: Request) -> Response:
         """The polling fallback: a page of chunks, at once or within `wait` seconds."""

@@ -14,8 +14,9 @@ from starlette.types import Receive, Scope, Send
 
 from functions import api
 from functions.produce import produce
-from shared.errors import Unavailable
-from shared.records import StreamKey
+from shared.errors import NotFound, Unavailable
+from shared.log import Log
+from shared.records import Record, StreamKey
 from shared.table import Found, Query
 from tests.functions.conftest import ASYNC, Sluice, begin, client, start_body
 
@@ -432,3 +433,33 @@ async def test_a_stream_whose_summary_is_gone_is_not_found(sluice: Sluice) -> No
     del sluice.store.items[("streams", key.pk, -1)]
     assert (await sluice.api.get(f"/v1/streams/{key.stream}")).status_code == 404
     assert (await sluice.api.get(f"/v1/streams/{key.stream}/chunks")).status_code == 404
+
+
+async def test_the_list_tells_how_each_stream_stands(sluice: Sluice) -> None:
+    quick = "demo?tokens=3&rate=0"
+    lively, paused, erased = [(await begin(sluice.services)).key.stream for _ in "123"]
+    dead = (await begin(sluice.services, quick, age_s=60)).key.stream
+    await sluice.api.post(f"/v1/streams/{paused}/pause")
+    listed = {s["id"]: s["status"] for s in (await sluice.api.get("/v1/streams")).json()["streams"]}
+    assert listed == {lively: "open", paused: "paused", erased: "open", dead: "open"}
+    # Who looks at a list is as good as any to notice.
+    await asyncio.gather(*sluice.productions.tasks)
+    await sluice.api.delete(f"/v1/streams/{erased}")
+    listed = {s["id"]: s["status"] for s in (await sluice.api.get("/v1/streams")).json()["streams"]}
+    assert listed == {lively: "open", paused: "paused", dead: "completed"}
+
+
+async def test_a_stream_that_is_erased_while_it_is_listed_is_not_shown(
+    sluice: Sluice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = [(await begin(sluice.services)).key.stream for _ in "12"]
+    tail = Log.tail
+
+    async def erased(self: Log, key: StreamKey) -> Record:
+        if key.stream == second:
+            raise NotFound
+        return await tail(self, key)
+
+    monkeypatch.setattr(Log, "tail", erased)
+    streams = (await sluice.api.get("/v1/streams")).json()["streams"]
+    assert [stream["id"] for stream in streams] == [first]

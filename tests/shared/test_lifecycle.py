@@ -13,6 +13,7 @@ import pytest
 from shared.audit import Actor, Chain, Event, head_of
 from shared.audit.linking import link, writes
 from shared.errors import (
+    Busy,
     IdempotencyKeyReused,
     LimitExceeded,
     NotFound,
@@ -535,3 +536,39 @@ async def test_who_closes_what_has_gone_on_is_told_what_came_instead() -> None:
     holder = await stage.lifecycle.close_abandoned(stage.key, stage.opened)
     assert holder.text == "a"
     assert await stage.told() == ["opened", "a", "b"]
+
+
+# To take more
+
+
+async def extended(stage: Stage) -> Record:
+    """A grant that takes more of the quotas, for a stream that has its permit."""
+    grant = stage.record(1, Kind.GRANT, body={"vacant": True})
+    more = replace(WANTED, permits=0)
+    return await stage.lifecycle.extend(stage.key, grant, Event.RESUMED, stage.caller, more)
+
+
+@virtual
+async def test_more_is_taken_with_its_record_whatever_comes_between() -> None:
+    stage = await Stage(**METERED).begin()
+    meddle(stage, OPEN_TRIES_MAX - 1, count)
+    record = await extended(stage)
+    assert record.body["allowance"] == WANTED.output_tokens
+    assert stage.counters().items() >= {"active": 1, DAY: 2 * WANTED.tokens}.items()
+    stage = await Stage(**METERED).begin()
+    meddle(stage, 3, read)
+    await extended(stage)
+    assert await stage.audited() == ["started ok", *["followed ok"] * 3, "resumed ok"]
+
+
+@virtual
+async def test_what_loses_its_slot_or_always_its_counters_takes_no_more() -> None:
+    stage = await Stage(**METERED).begin()
+    meddle(stage, 1, say)
+    assert (await extended(stage)).text == "x"
+    stage = await Stage(**METERED).begin()
+    meddle(stage, OPEN_TRIES_MAX, count)
+    with pytest.raises(Busy):
+        await extended(stage)
+    assert stage.counters().items() >= {"active": 1, DAY: WANTED.tokens}.items()
+    assert await stage.audited() == ["started ok"]

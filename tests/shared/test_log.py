@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 
+from shared import log as log_module
 from shared.errors import InvalidRequest, NotFound, Unavailable
 from shared.log import DEAD_AFTER_S, PAUSE_S, Log, closing
 from shared.records import DAY_S, FinishReason, Item, Kind, Record, Status, StreamKey
-from shared.schema import TENANTS
+from shared.schema import OPEN_SHARDS, TENANTS
 from shared.table import Conflict, Put
 from tests.simulation.clock import virtual
 from tests.simulation.scripted import TENANT, Stage
@@ -346,3 +347,27 @@ async def test_names_are_never_given_twice() -> None:
     assert len({stage.log.new_writer() for _ in range(1000)}) == 1000
     assert len({stage.log.new_key(TENANT, None, 30) for _ in range(1000)}) == 1000
     assert len(stage.log.new_writer()) == 16
+
+
+@virtual
+async def test_the_open_streams_of_a_shard_are_those_that_are_not_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(log_module, "OPEN_PAGE", 3)
+    stage = Stage()
+    keys = []
+    for _ in range(60):
+        keys.append(stage.key)
+        await stage.begin()
+        stage.key = stage.log.new_key(TENANT, None, 30)
+        await asyncio.sleep(0.001)
+    for key in keys[::2]:
+        stage.key = key
+        await stage.close(CLOSING)
+    found = []
+    for shard in range(OPEN_SHARDS):
+        of_shard = [key async for key in stage.log.open_streams(shard)]
+        assert of_shard == sorted(of_shard, key=lambda key: key.stream)
+        found += of_shard
+    assert len(found) == 30
+    assert set(found) == set(keys[1::2])

@@ -104,6 +104,9 @@ async def _run(
         await _Server(config, producers).serve([listener])
     finally:
         sweeping.cancel()
+        if left := producers.left:
+            goes = "answer goes" if left == 1 else "answers go"
+            print(f"{left} {goes} on with the next run.", flush=True)
 
 
 async def _sweep(services: Services) -> None:
@@ -189,15 +192,18 @@ class Producers(Live):
 
     def __init__(self) -> None:
         super().__init__()
+        #: How many streams were handed over to the next run.
+        self.left = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = False
 
     def launch(self, work: Coroutine[Any, Any, None]) -> None:
-        """Produce a stream in the background. Raises `Unavailable` once this has been stopped."""
+        """Produce a stream in the background; or leave it to the next run, which looks for it."""
         if self._stopped:
             work.close()
-            raise Unavailable("This server is stopping.")
-        self.track(asyncio.create_task(work))
+            self.left += 1
+        else:
+            self.track(asyncio.create_task(work))
 
     def track(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)

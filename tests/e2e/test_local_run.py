@@ -192,6 +192,7 @@ def test_after_ctrl_c_the_next_run_goes_on(kept: LocalRun) -> None:
     assert time.monotonic() - began < 10
     assert not any(runs(pid) for pid in started)
     assert kept.err() == ""
+    assert "2 answers go on with the next run." in kept.out()
 
     kept.start()
     # Who was attached comes again by itself, and has missed nothing.

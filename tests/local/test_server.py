@@ -191,3 +191,16 @@ async def test_a_run_goes_on_at_once_with_what_the_last_one_left_vacant() -> Non
     await begin(services)  # whose producer may be alive, elsewhere
     await go_on(services)
     assert set(launched) == set(left)
+
+
+async def test_what_is_launched_while_it_stops_is_left_to_the_next_run() -> None:
+    producers = Producers()
+    await producers.stop()
+    begun: list[str] = []
+
+    async def produce() -> None:
+        begun.append("produced")
+
+    producers.launch(produce())
+    await asyncio.sleep(0)
+    assert (begun, producers.left) == ([], 1)

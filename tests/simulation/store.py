@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -17,6 +18,8 @@ T = TypeVar("T")
 
 #: How old a stale read may be, in writes.
 STALE_WRITES_MAX = 12
+#: How far an index may lag behind its table: less than an erasure waits for it, by any two clocks.
+INDEX_LAG_S = 20.0
 #: When a client gives up on a call that gets no reply.
 CALL_TIMEOUT_S = 3.0
 
@@ -68,6 +71,8 @@ class Database(ModelStore):
         self._remembers_tokens = remembers_tokens
         #: What was written to each partition, in order.
         self._writes_to: dict[Value, list[tuple[Key, Item | None]]] = {}
+        #: What was written of late, when, and what was there before, in order.
+        self._of_late: deque[tuple[float, Key, Item | None]] = deque()
         #: What is in each partition, of a table or an index.
         self._shelves: dict[tuple[str, str, Value], dict[Key, Item]] = {}
 
@@ -93,6 +98,16 @@ class Database(ModelStore):
             view[hidden] = before
         return {key: item for key, item in view.items() if item}
 
+    def lagging(self, shows: Callable[[], bool]) -> Mapping[Key, Item]:
+        """How an index may show the items: each that was written of late as it is, or as before."""
+        now = asyncio.get_running_loop().time()
+        while self._of_late and self._of_late[0][0] < now - INDEX_LAG_S:
+            self._of_late.popleft()
+        view: dict[Key, Item | None] = dict(self.items)
+        # Backwards: what an index does not show of an item it shows of no later write of that.
+        view |= {key: before for _, key, before in reversed(self._of_late) if not shows()}
+        return {key: item for key, item in view.items() if item}
+
     def _matching(self, items: Mapping[Key, Item], query: Query) -> list[Item]:
         if items is not self.items:
             return super()._matching(items, query)
@@ -104,6 +119,7 @@ class Database(ModelStore):
         before = self.items.get(key)
         super()._set(key, item)
         self._writes_to.setdefault(key[1], []).append((key, dict(item) if item else None))
+        self._of_late.append((asyncio.get_running_loop().time(), key, before))
         for attribute in _PARTITIONS[key[0]]:
             if before and attribute in before:
                 del self._shelves[key[0], attribute, before[attribute]][key]
@@ -200,7 +216,7 @@ class FaultyStore:
         def read() -> Found:
             view: Mapping[Key, Item] = self._database.items
             if not query.consistent and self._happens(self._faults.stale):
-                view = self._past(query.partition)
+                view = self._stale(query)
             limit = query.limit
             if self._happens(self._faults.short):
                 limit = min(limit, self._rng.randint(2, 5))  # a page of 1 MB was full
@@ -209,8 +225,11 @@ class FaultyStore:
         what = f"query {query.table.name} from {query.start} consistent {query.consistent}"
         return await self._call(what, read, (query.table,))
 
-    def _past(self, partition: str) -> Mapping[Key, Item]:
-        hidden = None
+    def _stale(self, query: Query) -> Mapping[Key, Item]:
+        """What an eventually consistent query may still find."""
+        partition, hidden = query.partition, None
+        if query.index:
+            return self._database.lagging(lambda: self._rng.random() < 0.5)
         if self._rng.random() < 0.3:
             recent = [key for key in self._database.items if key[1] == partition]
             hidden = self._rng.choice(recent[-STALE_WRITES_MAX:]) if recent else None

@@ -572,8 +572,7 @@ async def test_a_producer_that_gave_up_leaves_an_entry_of_its_client(
         monkeypatch.setattr(sluice.store, "write", failing)
         with pytest.raises(Unavailable):
             await answering
-        (found,) = (await sluice.api.get("/v1/streams")).json()["streams"]
-        told = [entry.event for entry in await sluice.audit(found["id"])]
+        told = [entry.event for entry in await sluice.audit(response.headers["stream-id"])]
         assert told == ["started", "interrupted"]
 
 

@@ -190,7 +190,7 @@ def decode_after(headers: Mapping[str, str], query: Mapping[str, str]) -> int:
     header how far it came.
     """
     after = fields.query_whole(query.get("after", "-1"), "after", least=-1, most=SEQ_MAX)
-    last = headers.get("last-event-id", "").strip()
+    last = headers.get("last-event-id", "")
     return fields.query_whole(last, "Last-Event-ID", least=-1, most=SEQ_MAX) if last else after
 
 

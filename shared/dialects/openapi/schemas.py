@@ -29,7 +29,7 @@ SEQ: Schema = {"type": "integer", "minimum": 0, "description": "A record's numbe
 #: An offset to go on after.
 AFTER: Schema = {"type": "integer", "minimum": -1, "maximum": native.SEQ_MAX}
 #: An empty one, as some clients send at first, is none.
-LAST_EVENT_ID: Schema = {"anyOf": [AFTER, {"type": "string", "const": ""}]}
+LAST_EVENT_ID: Schema = {"type": "string", "pattern": "^(-0*[01]|[0-9]{1,9})?$"}
 MS: Schema = {"type": "integer", "minimum": 0, "description": "Milliseconds since 1970."}
 SECONDS: Schema = {"type": "integer", "minimum": 0, "description": "Seconds since 1970."}
 TEXT: Schema = {"type": "string"}

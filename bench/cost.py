@@ -13,12 +13,7 @@ from bench.client import Response, request, start, text_of
 from bench.counting import Counts
 from bench.parts import Bench, Server, server
 from bench.rows import Row
-
-# USD. Source: AWS price list, us-east-1, November 2026.
-WRU_USD = 0.625 / 1e6
-RRU_USD = 0.125 / 1e6
-LAMBDA_ARM64_GB_S_USD = 0.0000133334
-LAMBDA_REQUEST_USD = 0.20 / 1e6
+from local import prices
 
 MEMORIES_MB = (256, 512)
 ANSWERS = 1000
@@ -42,10 +37,10 @@ class Spent:
 
     def usd(self, memory_mb: int) -> float:
         return (
-            self.wru * WRU_USD
-            + self.rru * RRU_USD
-            + self.invocations * LAMBDA_REQUEST_USD
-            + self.seconds * memory_mb / 1024 * LAMBDA_ARM64_GB_S_USD
+            self.wru * prices.WRU
+            + self.rru * prices.RRU
+            + self.invocations * prices.LAMBDA_REQUEST
+            + self.seconds * memory_mb / 1024 * prices.LAMBDA_GB_S
         )
 
 
@@ -129,8 +124,8 @@ def _usd(answer: Spent, each: Spent, polls: Spent, follower: Spent) -> list[Row]
         at = f"{ANSWERS:,} answers, {memory} MB, {answer.seconds:.1f} s each"
         usd, peer = ANSWERS * answer.usd(memory), ANSWERS * each.usd(memory)
         rows.append(Row("cost", at, usd, "USD", "a write a token", peer))
-    writes = ANSWERS * answer.wru * WRU_USD
-    peer = ANSWERS * each.wru * WRU_USD
+    writes = ANSWERS * answer.wru * prices.WRU
+    peer = ANSWERS * each.wru * prices.WRU
     rows.append(
         Row("cost", "… of the answers: writes alone", writes, "USD", "a write a token", peer)
     )

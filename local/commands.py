@@ -1,5 +1,6 @@
 """The operator's commands, as they are typed. What each does is imported when it is asked for."""
 
+import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from importlib import import_module
@@ -17,7 +18,7 @@ _SCOPES = ("stream", "read", "admin")
 
 
 def add(commands: "Commands") -> None:
-    """Add `tenant`, `key`, `usage` and `audit` to the commands of `sluice`."""
+    """Add `tenant`, `key`, `usage`, `cost` and `audit` to the commands of `sluice`."""
     where, json = _where(), _json()
     _add_tenant(_group(commands, "tenant", "who may use Sluice, and how much"), where, json)
     _add_key(_group(commands, "key", "what a tenant's programs show"), where, json)
@@ -26,6 +27,7 @@ def add(commands: "Commands") -> None:
     )
     usage.add_argument("tenant", nargs="?", help="all where none is named")
     usage.set_defaults(command=_lazily("usage", "usage"))
+    _add_cost(commands, json)
     _add_audit(
         _group(commands, "audit", "who did what, and whether that still stands"), where, json
     )
@@ -90,6 +92,30 @@ def _add_key(key: "Commands", where: ArgumentParser, json: ArgumentParser) -> No
     parser.set_defaults(command=_lazily("keys", "revoke"))
 
 
+def _add_cost(commands: "Commands", json: ArgumentParser) -> None:
+    parser = commands.add_parser(
+        "cost", help="what answers cost on AWS, without the model", parents=[json]
+    )
+    load = parser.add_argument_group("a month, foreseen")
+    load.add_argument("--answers", type=options.positive, default=100_000, metavar="N")
+    load.add_argument("--tokens", type=_tokens, default=500, metavar="N", help="an answer's (500)")
+    load.add_argument("--rate", type=_above_0, default=50.0, metavar="N", help="tokens/s (50)")
+    load.add_argument("--ttft", type=_number, default=0.8, metavar="S", help="to the first (0.8)")
+    load.add_argument("--memory", type=_memory, default=256, metavar="MB", help="MB (256)")
+    load.add_argument(
+        "--polled", type=_share, default=0.0, metavar="SHARE", help="of the answers, 0 to 1 (0)"
+    )
+    load.add_argument(
+        "--followers", type=_number, default=0.0, metavar="N", help="others for each answer (0)"
+    )
+    counted = parser.add_argument_group("or what was used")
+    counted.add_argument("--stack", metavar="NAME", help="a deployed stack, by CloudWatch's counts")
+    counted.add_argument("--days", type=_days, default=30, metavar="N", help="the last N days (30)")
+    counted.add_argument("--profile", help="AWS profile, with --stack")
+    counted.add_argument("--region", help="AWS region, with --stack")
+    parser.set_defaults(command=_lazily("cost", "cost"))
+
+
 def _add_audit(audit: "Commands", where: ArgumentParser, json: ArgumentParser) -> None:
     since = ArgumentParser(add_help=False)
     since.add_argument(
@@ -150,6 +176,42 @@ def _scopes(text: str) -> frozenset[str]:
     if scopes <= set(_SCOPES):
         return scopes
     raise ArgumentTypeError(f"scopes are some of {','.join(_SCOPES)}")
+
+
+def _tokens(text: str) -> int:
+    return _at_most(options.positive(text), 200_000)
+
+
+def _memory(text: str) -> int:
+    return _at_most(options.positive(text), 10_240)
+
+
+def _days(text: str) -> int:
+    return _at_most(options.positive(text), 450)
+
+
+def _at_most(number: int, most: int) -> int:
+    if number <= most:
+        return number
+    raise ArgumentTypeError(f"{most:,} is the most")
+
+
+def _number(text: str) -> float:
+    if re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text):
+        return float(text)
+    raise ArgumentTypeError("a number from 0 to 999999 is needed")
+
+
+def _above_0(text: str) -> float:
+    if number := _number(text):
+        return number
+    raise ArgumentTypeError("a number above 0 is needed")
+
+
+def _share(text: str) -> float:
+    if (share := _number(text)) <= 1:
+        return share
+    raise ArgumentTypeError("a share is from 0 to 1")
 
 
 def _limit(text: str) -> int:

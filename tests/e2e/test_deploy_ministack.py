@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -123,6 +124,19 @@ def deployed(account: str, tmp_path_factory: pytest.TempPathFactory) -> Deployed
     return Deployed(account, outputs, done.stdout, environment)
 
 
+def sluice(deployed: Deployed, *words: str) -> subprocess.CompletedProcess[str]:
+    """The operator's command line, in that account."""
+    return subprocess.run(
+        [sys.executable, "-m", "local.cli", *words],
+        cwd=ROOT,
+        env=deployed.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
 def test_the_api_answers_at_its_url(deployed: Deployed) -> None:
     answer = httpx.get(f"{deployed.url('ApiUrl')}/healthz", timeout=30)
     assert answer.status_code == 200, answer.text
@@ -131,15 +145,7 @@ def test_the_api_answers_at_its_url(deployed: Deployed) -> None:
 
 def test_an_answer_is_started_produced_and_polled(deployed: Deployed) -> None:
     """With a key that the command line has made, across all three grants: api, invoke, produce."""
-    made = subprocess.run(
-        [sys.executable, "-m", "local.cli", "key", "add", "acme", "--stack", STACK],
-        cwd=ROOT,
-        env=deployed.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    made = sluice(deployed, "key", "add", "acme", "--stack", STACK)
     assert made.returncode == 0, made.stderr
     headers = {"authorization": f"Bearer {made.stdout.split()[-1]}"}
     with httpx.Client(base_url=deployed.url("ApiUrl"), headers=headers, timeout=60) as client:
@@ -163,6 +169,34 @@ def test_an_answer_is_started_produced_and_polled(deployed: Deployed) -> None:
         assert "`hello`" in text
         (listed,) = client.get("/v1/streams").json()["streams"]
         assert listed["id"] == started.json()["id"]
+
+
+def test_what_the_stack_has_used_is_priced(deployed: Deployed) -> None:
+    table = deployed.outputs["StreamsTableName"]
+    for days_ago in (1, 3, 30):
+        deployed.client("cloudwatch").put_metric_data(
+            Namespace="AWS/DynamoDB",
+            MetricData=[
+                {
+                    "MetricName": "ConsumedWriteCapacityUnits",
+                    "Dimensions": [{"Name": "TableName", "Value": table}],
+                    "Timestamp": datetime.now(UTC) - timedelta(days=days_ago),
+                    "Value": 1_000_000,
+                }
+            ],
+        )
+    bill = json.loads(sluice(deployed, "cost", "--stack", STACK, "--days", "7", "--json").stdout)
+    writes, storage = (
+        next(line for line in bill["lines"] if line["what"].startswith(what))
+        for what in ("DynamoDB: writes", "DynamoDB: storage")
+    )
+    assert writes["amount"] == 2_000_000
+    assert writes["usd"] == pytest.approx(1.25)
+    assert storage["usd"] >= 0
+    assert {"Lambda: time", "CloudWatch: logs"} <= {line["what"] for line in bill["lines"]}
+    missing = sluice(deployed, "cost", "--stack", "Elsewhere")
+    assert missing.returncode == 1
+    assert "Elsewhere" in missing.stderr
 
 
 @pytest.mark.parametrize("shape", schema.TABLES, ids=lambda shape: shape.name)

@@ -18,7 +18,7 @@ _SCOPES = ("stream", "read", "admin")
 
 
 def add(commands: "Commands") -> None:
-    """Add `tenant`, `key`, `usage`, `cost` and `audit` to the commands of `sluice`."""
+    """Add `tenant`, `key`, `usage`, `smoke`, `cost` and `audit` to the commands of `sluice`."""
     where, json = _where(), _json()
     _add_tenant(_group(commands, "tenant", "who may use Sluice, and how much"), where, json)
     _add_key(_group(commands, "key", "what a tenant's programs show"), where, json)
@@ -27,6 +27,7 @@ def add(commands: "Commands") -> None:
     )
     usage.add_argument("tenant", nargs="?", help="all where none is named")
     usage.set_defaults(command=_lazily("usage", "usage"))
+    _add_smoke(commands, where, json)
     _add_cost(commands, json)
     _add_audit(
         _group(commands, "audit", "who did what, and whether that still stands"), where, json
@@ -90,6 +91,20 @@ def _add_key(key: "Commands", where: ArgumentParser, json: ArgumentParser) -> No
     parser.add_argument("tenant")
     parser.add_argument("id", help="as `key list` shows it")
     parser.set_defaults(command=_lazily("keys", "revoke"))
+
+
+def _add_smoke(commands: "Commands", where: ArgumentParser, json: ArgumentParser) -> None:
+    parser = commands.add_parser(
+        "smoke",
+        help="try a deployment, once it is there: exits with 1 on a miss",
+        parents=[where, json],
+    )
+    parser.add_argument("url", type=options.url, help="where answers stream")
+    parser.add_argument("--api", type=options.url, help="where all else is, if not there, too")
+    parser.add_argument(
+        "--key", help="try with this key; without one a tenant is made for it, and removed"
+    )
+    parser.set_defaults(command=_lazily("smoke", "smoke"))
 
 
 def _add_cost(commands: "Commands", json: ArgumentParser) -> None:

@@ -21,7 +21,6 @@ from functions.sweep import sweep
 from functions.wiring import Services
 from local.errors import Failed
 from shared.administration import Administration
-from shared.dialects import native
 from shared.errors import Forbidden, InvalidRequest, NotFound, Unavailable
 from shared.identity import jwks
 from shared.live import Channel, Live
@@ -132,19 +131,16 @@ async def go_on(services: Services) -> None:
 
 
 def one_port(streaming: ASGIApp, answering: ASGIApp) -> ASGIApp:
-    """Both apps as one: what streams goes to the first, all else to the second."""
+    """Both apps as one, told apart by path as the edge does."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await (streaming if streams(scope) else answering)(scope, receive, send)
+        await (streaming if streams(scope["path"]) else answering)(scope, receive, send)
 
     return app
 
 
-def streams(scope: Scope) -> bool:
-    if str(scope["path"]).endswith(("/events", "/export")):
-        return True
-    starts = scope["method"] == "POST" and scope["path"] == "/v1/streams"
-    return starts and not native.prefers_async(Headers(scope=scope))
+def streams(path: str) -> bool:
+    return path == "/v1/streams" or path.endswith(("/events", "/export"))
 
 
 def only_here(app: ASGIApp) -> ASGIApp:

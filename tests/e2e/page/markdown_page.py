@@ -1,6 +1,7 @@
 """A page with nothing but the Markdown view, behind the strictest policy that it works under."""
 
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,6 +67,13 @@ class Watched:
             body=body,
             headers={"Content-Type": f"{kind}; charset=utf-8", "Content-Security-Policy": POLICY},
         )
+
+    def until(self, condition: str) -> None:
+        """Waits for this to be true; the policy does not let Playwright itself do so."""
+        end = time.monotonic() + 30
+        while not self.page.evaluate(condition):
+            assert time.monotonic() < end, condition
+            self.page.wait_for_timeout(50)
 
     def offences(self) -> list[str]:
         """Everything noticed that must not be."""

@@ -24,6 +24,8 @@ const CONFIG = {
   ],
   ALLOWED_ATTR: ["class", "data-align", "data-language", "dir", "href", "start", "title"],
   ALLOWED_URI_REGEXP: /^(?:https?:\/\/|mailto:)./i,
+  // Those whose values are no addresses.
+  ADD_URI_SAFE_ATTR: ["data-align", "data-language", "dir", "start"],
   ALLOW_ARIA_ATTR: false,
   ALLOW_DATA_ATTR: false,
   RETURN_DOM_FRAGMENT: true,

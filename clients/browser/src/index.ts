@@ -1,1 +1,5 @@
+export { SluiceError } from "./errors.js";
+export { Sluice } from "./sluice.js";
+export type * from "./types.js";
+
 export const CLIENT = "sluice";

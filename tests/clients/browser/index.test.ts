@@ -1,5 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { CLIENT } from "sluice-client";
+import { SluiceError } from "sluice-client";
 
-test("x", () => assert.equal(CLIENT, "sluice"));
+test("an error says what its problem says", () => {
+  const error = new SluiceError({ type: "urn:sluice:problem:not-found", status: 404, title: "No" });
+  assert.equal(error.message, "No");
+  assert.equal(error.status, 404);
+});

@@ -1,0 +1,253 @@
+import { type Call, pathOf } from "./call.js";
+import type { Credentials } from "./credentials.js";
+import { clientError, isOurs, SluiceError } from "./errors.js";
+import { type Beginning, Follower } from "./follower.js";
+import { insist } from "./insist.js";
+import { iterate } from "./queue.js";
+import type { Seen } from "./seen.js";
+import { watchSurroundings } from "./surroundings.js";
+import type { Answer, AnswerEvent, Closed, Saved, StartRequest, State } from "./types.js";
+
+export interface Context {
+  call: Call;
+  credentials: Credentials;
+  start(request: StartRequest): Answer;
+}
+
+type Listener = (event: AnswerEvent) => void;
+
+/** The `Answer` that is handed out: a follower, with what a page wants to know of it and do to it. */
+export class FollowedAnswer implements Answer {
+  readonly #context: Context;
+  readonly #seen: Seen;
+  readonly #beginning: Beginning | undefined;
+  readonly #request: StartRequest | undefined;
+  readonly #follower: Follower;
+  readonly #listeners = new Set<Listener>();
+  #done: Promise<Closed>;
+  #left = false;
+
+  constructor(context: Context, saved: Saved) {
+    const { stream, after, text, request, idempotencyKey } = saved;
+    this.#context = context;
+    this.#seen = { after, text, ...(stream === undefined ? {} : { id: stream }) };
+    this.#request = request;
+    this.#beginning = request && idempotencyKey ? { request, idempotencyKey } : undefined;
+    this.#follower = new Follower(context.call, this.#seen, this.#beginning, (event) =>
+      this.#tell(event),
+    );
+    this.#done = this.#run();
+  }
+
+  get id(): string | undefined {
+    return this.#seen.id;
+  }
+  get text(): string {
+    return this.#seen.text;
+  }
+  get after(): number {
+    return this.#seen.after;
+  }
+  get state(): State {
+    return this.#follower.state;
+  }
+  get transport(): "streaming" | "polling" {
+    return this.#follower.transport;
+  }
+  get done(): Promise<Closed> {
+    return this.#done;
+  }
+
+  on(listener: Listener): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  [Symbol.asyncIterator](): AsyncIterator<AnswerEvent> {
+    return iterate({
+      before: () => {
+        const { after: seq, text } = this.#seen;
+        const chunk: AnswerEvent[] = text ? [{ type: "chunk", seq, text }] : [];
+        return [...chunk, { type: "state", state: this.state }];
+      },
+      on: (listener) => this.on(listener),
+      ended: () => this.#done.catch((error: unknown) => this.#unlessLeft(error)),
+    });
+  }
+
+  async cancel(): Promise<void> {
+    this.#follower.forgo();
+    const id = this.id ?? (await this.#known());
+    if (id) await this.#steer(id, "cancel");
+  }
+
+  async pause(): Promise<void> {
+    const standing = await this.#steer(await this.#needed(), "pause");
+    if (standing === "paused") this.#follower.pausedAs = "requested";
+  }
+
+  async resume(): Promise<void> {
+    await this.#steer(await this.#needed(), "resume");
+    this.#follower.pausedAs = "unknown";
+  }
+
+  async grant(): Promise<void> {
+    const id = await this.#needed();
+    await this.#renew();
+    await this.#steer(id, "grant");
+  }
+
+  regenerate(): Answer {
+    const question = this.#request?.messages.filter(({ role }) => role === "user").at(-1);
+    if (!question) throw unknownQuestion();
+    return this.refine(question.content);
+  }
+
+  refine(message: string): Answer {
+    const model = this.#request?.model ?? this.#seen.model;
+    if (!model || !this.id) throw unknownQuestion();
+    const messages = [{ role: "user" as const, content: message }];
+    return this.#context.start({ ...this.#request, model, messages, parent: this.id });
+  }
+
+  retry(): void {
+    const { state } = this;
+    if (state.is !== "given-up") {
+      this.#follower.hurry();
+      return;
+    }
+    // Where the server said no, the same key would be told the same again, and nothing runs by it.
+    if (this.#beginning && !this.id && isOurs(state.error)) {
+      this.#beginning.idempotencyKey = crypto.randomUUID();
+    }
+    this.#done = this.#run();
+  }
+
+  leave(): void {
+    this.#left = true;
+    this.#follower.leave();
+  }
+
+  saved(): Saved {
+    const { id, after, text } = this.#seen;
+    return {
+      ...(id === undefined ? {} : { stream: id }),
+      after,
+      text,
+      ...(this.#request && { request: this.#request }),
+      ...(this.#beginning && { idempotencyKey: this.#beginning.idempotencyKey }),
+    };
+  }
+
+  usePolling(force: boolean): void {
+    this.#follower.usePolling(force);
+  }
+
+  cut(): void {
+    this.#follower.cut();
+  }
+
+  /** From the next turn on, so that whoever asked for the answer can listen first. */
+  #run(): Promise<Closed> {
+    const follower = this.#follower;
+    const done = (async () => {
+      await undefined;
+      const stop = watchSurroundings({
+        online: () => follower.online(),
+        offline: () => follower.offline(),
+        shown: () => follower.shown(),
+      });
+      try {
+        const closed = await follower.run();
+        if (this.#left && !closed)
+          throw clientError("left", "The answer is not followed any more.");
+        return closed ?? NEVER_BEGAN;
+      } finally {
+        stop();
+      }
+    })();
+    done.catch(() => {}); // who does not ask for it need not handle it: the state says the same
+    return done;
+  }
+
+  #tell(event: AnswerEvent): void {
+    for (const listener of this.#listeners) {
+      try {
+        listener(event);
+      } catch (error) {
+        queueMicrotask(() => {
+          throw error; // it is the page's own, and must not stop the answer
+        });
+      }
+    }
+    this.#keepPermitted(event);
+  }
+
+  /** Show a fresh credential ahead of the end of the one before, or behind it. Once for each. */
+  #keepPermitted(event: AnswerEvent): void {
+    const ended =
+      event.type === "state" &&
+      event.state.is === "paused" &&
+      ["expired", "revoked", "unknown"].includes(event.state.reason);
+    const id = this.id;
+    if (!id || !(ended || event.type === "expiring")) return;
+    const grant = async () => {
+      if (await this.#renew()) await this.#steer(id, "grant");
+    };
+    grant().catch(() => {}); // it is paused, and says so
+  }
+
+  /** Ask for a fresh credential; whether it is another one. */
+  async #renew(): Promise<boolean> {
+    const { credentials } = this.#context;
+    const held = await credentials.show();
+    return (await credentials.renew(held)) !== held;
+  }
+
+  /** Returns how the stream stands behind it. */
+  async #steer(id: string, control: "cancel" | "pause" | "resume" | "grant"): Promise<string> {
+    const ask = { method: "POST" as const, path: pathOf(id, `/${control}`) };
+    const { status } = await insist(this.#context.call, ask, (response) => response.json());
+    this.#follower.hurry(); // who waits for a paused stream need not wait on
+    return status;
+  }
+
+  /** The id, once it is known; undefined where the answer ends before. */
+  #known(): Promise<string | undefined> {
+    return new Promise((resolve) => {
+      const stop = this.on(() => this.id && settle());
+      const settle = () => {
+        stop();
+        resolve(this.id);
+      };
+      this.#done.then(settle, settle);
+    });
+  }
+
+  async #needed(): Promise<string> {
+    const id = this.id ?? (await this.#known());
+    if (id) return id;
+    if (this.state.is === "given-up") throw this.state.error;
+    throw clientError("unknown-stream", "The stream has not begun.");
+  }
+
+  #unlessLeft(error: unknown): void {
+    if (!(this.#left && error instanceof SluiceError && error.problem.type.endsWith(":left"))) {
+      throw error;
+    }
+  }
+}
+
+const NEVER_BEGAN: Closed = {
+  status: "cancelled",
+  finish_reason: "cancelled",
+  usage: null,
+  error: null,
+};
+
+function unknownQuestion(): SluiceError {
+  return clientError(
+    "unknown-question",
+    "What this stream was asked is not known here: pass `request` where you follow it.",
+  );
+}

@@ -1,0 +1,67 @@
+import { furnish } from "./code";
+import { type Added, children, morph } from "./morph";
+import type { Shape } from "./render";
+import { sanitize } from "./sanitize";
+import type { References } from "./source";
+
+/** A block in the page: one element, of which an update changes only the parts that are not the same any more. */
+export class RenderedBlock {
+  element: HTMLElement | undefined;
+  #id = "";
+  #frame = "";
+  #keys: string[] = [];
+
+  /** @param anew whether to make also those parts again that look the same: a link may lead elsewhere */
+  update(shape: Shape, references: References, anew: boolean, added: Added): void {
+    const frame = shape.frame ? shape.frame.open + shape.frame.close : "";
+    const keys = shape.parts.map((part) => part.key);
+    const inPlace = this.element && shape.frame && this.#frame === frame;
+    const same = anew ? 0 : keys.findIndex((key, i) => key !== this.#keys[i]);
+    const from = same < 0 ? keys.length : same;
+    if (frame === this.#frame && from === keys.length && from === this.#keys.length) return;
+    this.#frame = frame;
+    this.#keys = keys;
+    const first = inPlace ? from : 0;
+    const made = this.#make(shape, references, first);
+    if (!made) return this.remove();
+    if (this.element && inPlace)
+      children(slot(this.element), [...slot(made).childNodes], first, added);
+    else if (this.element) this.element = morph(this.element, made, added) as HTMLElement;
+    else this.element = made;
+  }
+
+  /** Gives a heading its id, and a link to itself. */
+  name(id: string): void {
+    this.#id = id;
+    if (this.element) anchor(this.element, id);
+  }
+
+  remove(): void {
+    this.element?.remove();
+    this.element = undefined;
+  }
+
+  #make({ frame, parts }: Shape, references: References, from: number): HTMLElement | undefined {
+    const inside = parts.slice(from).map((part) => part.html(references));
+    const fragment = sanitize((frame?.open ?? "") + inside.join("") + (frame?.close ?? ""));
+    furnish(fragment);
+    const made = fragment.firstElementChild;
+    if (!(made instanceof HTMLElement)) return undefined;
+    if (this.#id) anchor(made, this.#id);
+    return made;
+  }
+}
+
+/** Where the parts of a block are. */
+function slot(element: Element): Element {
+  return element.querySelector(":scope > table > tbody, :scope > pre > code") ?? element;
+}
+
+function anchor(heading: HTMLElement, id: string): void {
+  const link = document.createElement("a");
+  link.href = `#${id}`;
+  link.className = "anchor";
+  link.ariaLabel = `Link to “${heading.textContent}”`;
+  heading.id = id;
+  heading.append(link);
+}

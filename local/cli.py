@@ -20,7 +20,7 @@ PORT = 8787
 URL = f"http://127.0.0.1:{PORT}"
 
 READY = """\
-Sluice is ready at {url} with the key "demo". Ctrl-C stops it.
+Sluice is ready: {url}/ is the page, the key is "demo". Ctrl-C stops it.
 {kept}
 
 An answer, streamed:

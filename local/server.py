@@ -4,27 +4,27 @@ import asyncio
 import re
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from types import FrameType
-from typing import Any
 
 import uvicorn
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from functions import api, stream
+from functions import api, stream, wiring
 from functions.produce import produce
 from functions.sweep import sweep
 from functions.wiring import Services
+from local import page
 from local.errors import Failed
+from local.producers import Mortal, Producers, on_machines
 from shared.administration import Administration
 from shared.dialects import native
 from shared.errors import Forbidden, InvalidRequest, NotFound, Unavailable
 from shared.identity import jwks
-from shared.live import Channel, Live
 from shared.logger import logger
 from shared.middleware.problems import problem_response
 from shared.records import StreamKey
@@ -78,7 +78,8 @@ async def _run(
     try:
         # An issuer of tokens may run on this machine, as all else does.
         fetch = partial(jwks.fetch, loopback=True)
-        services = replace(Services.on(store, settings, fetch=fetch, launch=launch), live=producers)
+        services = Services.on(Mortal(store), settings, fetch=fetch, launch=launch)
+        services = replace(services, live=producers)
     except ValueError as error:
         raise Failed(f"a setting is wrong: {error}") from error
     try:
@@ -86,9 +87,8 @@ async def _run(
     except InvalidRequest as error:
         raise Failed(f"the key `{DEMO}` is another tenant's in this database") from error
 
-    app = one_port(stream.build(services), api.build(services))
     config = uvicorn.Config(
-        with_request_lines(only_here(app)),
+        with_request_lines(only_here(served(services, producers))),
         lifespan="off",
         ws="none",
         access_log=False,
@@ -129,6 +129,14 @@ async def go_on(services: Services) -> None:
                 with suppress(NotFound):  # it was erased meanwhile
                     if (await services.log.tail(key)).vacant:
                         await services.launch(key)
+
+
+def served(services: Services, producers: Producers) -> ASGIApp:
+    """Everything: both functions, what only a local run can do, and the page."""
+    answering = [*api.endpoints(services), producers.endpoint]
+    functions = one_port(stream.build(services), wiring.app(answering, services))
+    endpoints = [*answering, *stream.endpoints(services), *wiring.open_endpoints(services)]
+    return page.beside(on_machines(functions), endpoints, page.build(DEMO))
 
 
 def one_port(streaming: ASGIApp, answering: ASGIApp) -> ASGIApp:
@@ -185,50 +193,6 @@ def with_request_lines(app: ASGIApp) -> ASGIApp:
             print(f"{scope['method']} {path} {status or '-'} {took_ms} ms", flush=True)
 
     return telling
-
-
-class Producers(Live):
-    """The channels of this process, and the tasks that produce in it, to be stopped with it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        #: How many streams were handed over to the next run.
-        self.left = 0
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._stopped = False
-
-    def launch(self, work: Coroutine[Any, Any, None]) -> None:
-        """Produce a stream in the background; or leave it to the next run, which looks for it."""
-        if self._stopped:
-            work.close()
-            self.left += 1
-        else:
-            self.track(asyncio.create_task(work))
-
-    def track(self, task: asyncio.Task[None]) -> None:
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    @contextmanager
-    def producing(self, key: StreamKey) -> Iterator[Channel]:
-        task = asyncio.current_task()
-        if task and task not in self._tasks:
-            self.track(task)
-        with super().producing(key) as channel:
-            yield channel
-
-    async def stop(self) -> None:
-        """Have every producer leave its stream to the next run."""
-        self._stopped = True
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            logger.error("a producer gave up", extra={"error": type(error).__name__})
 
 
 class _Server(uvicorn.Server):

@@ -1,6 +1,5 @@
-"""One port for two apps, and producers that stop with their process."""
+"""One port for two apps."""
 
-import asyncio
 import socket
 
 import pytest
@@ -9,7 +8,6 @@ from starlette.types import Message, Receive, Scope, Send
 from functions.wiring import Services
 from local.errors import Failed
 from local.server import (
-    Producers,
     go_on,
     listening,
     one_port,
@@ -22,8 +20,6 @@ from shared.records import StreamKey
 from shared.settings import Settings
 from tests.functions.conftest import begin
 from tests.model_store import ModelStore
-
-KEY = StreamKey("demo", "0123456789abcdefghijklmn01234567")
 
 
 def scope(method: str, path: str, **headers: str) -> Scope:
@@ -124,39 +120,6 @@ async def test_a_request_that_raised_is_told_too(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out.startswith("GET / - ")
 
 
-async def test_stopping_waits_for_every_producer_to_close_its_stream() -> None:
-    producers = Producers()
-    closed: list[str] = []
-
-    async def produce(name: str) -> None:
-        with producers.producing(KEY):
-            try:
-                await asyncio.sleep(60)
-            finally:
-                await asyncio.sleep(0.01)
-                closed.append(name)
-
-    of_a_request = asyncio.create_task(produce("held by a request"))
-    producers.track(asyncio.create_task(produce("launched")))
-    await asyncio.sleep(0)
-    await producers.stop()
-    assert sorted(closed) == ["held by a request", "launched"]
-    assert of_a_request.cancelled()
-    await producers.stop()
-
-
-async def test_a_producer_that_gave_up_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    async def produce() -> None:
-        raise RuntimeError("a prompt")
-
-    producers = Producers()
-    producers.track(asyncio.create_task(produce()))
-    await asyncio.sleep(0.01)
-    [said] = caplog.records
-    assert said.getMessage() == "a producer gave up"
-    assert vars(said)["error"] == "RuntimeError"
-
-
 def test_a_port_that_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -191,16 +154,3 @@ async def test_a_run_goes_on_at_once_with_what_the_last_one_left_vacant() -> Non
     await begin(services)  # whose producer may be alive, elsewhere
     await go_on(services)
     assert set(launched) == set(left)
-
-
-async def test_what_is_launched_while_it_stops_is_left_to_the_next_run() -> None:
-    producers = Producers()
-    await producers.stop()
-    begun: list[str] = []
-
-    async def produce() -> None:
-        begun.append("produced")
-
-    producers.launch(produce())
-    await asyncio.sleep(0)
-    assert (begun, producers.left) == ([], 1)

@@ -50,7 +50,8 @@ export function shape(block: Block, writing: boolean): Shape {
 }
 
 function frame(open: Token[], close: Token[], inside = ""): Shape["frame"] {
-  return { open: html(open, {}) + inside, close: html(close, {}) };
+  // Without the line breaks: they would be nodes, and parts are counted by their nodes.
+  return { open: html(open, {}).trim() + inside, close: html(close, {}).trim() };
 }
 
 function parts(tokens: Token[], writing: boolean): Part[] {

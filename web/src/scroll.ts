@@ -15,6 +15,8 @@ export class ReadingPlace {
     content: HTMLElement,
     private readonly jump: HTMLButtonElement,
   ) {
+    // What scrolls can be reached by the keyboard, in every browser.
+    scroller.tabIndex = 0;
     scroller.addEventListener("scroll", () => this.#moved(), { passive: true });
     new ResizeObserver(() => this.#grew()).observe(content);
     new ResizeObserver(() => this.#grew()).observe(scroller);

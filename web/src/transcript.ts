@@ -39,10 +39,10 @@ export class Transcript {
   }
 
   #onlink(event: MouseEvent): void {
-    const link = event.target instanceof Element && event.target.closest<HTMLElement>("a.anchor");
-    const view = link && [...this.#views.values()].find(({ node }) => node.contains(link));
-    const heading = link && link.closest("[id]");
-    if (!view || !heading || event.ctrlKey || event.metaKey) return;
+    if (!(event.target instanceof Element) || event.ctrlKey || event.metaKey) return;
+    const heading = event.target.closest("a.anchor")?.closest("[id]");
+    const view = [...this.#views.values()].find(({ node }) => node.contains(heading ?? null));
+    if (!view || !heading) return;
     event.preventDefault();
     this.onheading(view, heading.id);
   }

@@ -50,8 +50,7 @@ export function shape(block: Block, writing: boolean): Shape {
 }
 
 function frame(open: Token[], close: Token[], inside = ""): Shape["frame"] {
-  // Without the line breaks: they would be nodes, and parts are counted by their nodes.
-  return { open: html(open, {}).trim() + inside, close: html(close, {}).trim() };
+  return { open: html(open, {}) + inside, close: html(close, {}) };
 }
 
 function parts(tokens: Token[], writing: boolean): Part[] {

@@ -8,6 +8,7 @@ import type { Remedy } from "./describe";
 import { Drawers } from "./drawers";
 import { part } from "./element";
 import { History } from "./history";
+import { icon } from "./icons";
 import { Keyboard } from "./keyboard";
 import { Notice } from "./notice";
 import { Panel } from "./panel";
@@ -108,6 +109,7 @@ export class App {
     this.#history.onopen = (id) => this.#go(id);
     this.#history.onerased = (id) => this.#erased(id);
     this.#history.onproblem = (error) => this.#problem(error);
+    part("new").prepend(icon("plus"));
     part("new").addEventListener("click", () => this.#new());
     addEventListener("popstate", () => this.#arrive());
     addEventListener("pagehide", () => conversation.keep());

@@ -1,7 +1,7 @@
 import type { State } from "sluice-client";
 import { secondsUntil } from "./wording";
 
-export type Tone = "live" | "waiting" | "paused" | "done" | "failed";
+export type Tone = "live" | "waiting" | "paused" | "done" | "stopped" | "failed";
 export type Remedy = "retry" | "resume" | "regenerate" | "key";
 
 export interface Description {
@@ -41,13 +41,21 @@ const FINISHED: Record<string, Description> = {
   policy: { tone: "failed", text: "Ended by a rule", detail: "The text so far is kept." },
 };
 
-/** How an answer stands, in words for people. `now` is in ms, as the state's times. */
-export function describe(state: State, now: number): Description {
+/** From which silence on it is told, in ms: a reader wonders by then. */
+const SILENCE_TOLD = 5000;
+
+/**
+ * How an answer stands, in words for people.
+ *
+ * @param now in ms, as the state's times
+ * @param silentMs for how long there was no new text
+ */
+export function describe(state: State, now: number, silentMs = 0): Description {
   switch (state.is) {
     case "connecting":
       return { tone: "waiting", text: "Connecting" };
     case "live":
-      return { tone: "live", text: "Live" };
+      return { tone: "live", text: "Live", ...silence(silentMs) };
     case "polling":
       return {
         tone: "live",
@@ -82,9 +90,15 @@ export function describe(state: State, now: number): Description {
   }
 }
 
+function silence(ms: number): Partial<Description> {
+  if (ms < SILENCE_TOLD) return {};
+  const detail = "Should its producer be gone, another goes on within some 20 s.";
+  return { text: `Nothing new for ${Math.round(ms / 1000)} s`, detail };
+}
+
 function closed(state: Extract<State, { is: "closed" }>): Description {
   if (state.status === "cancelled") {
-    return { tone: "done", text: "Stopped", detail: "The text so far is kept." };
+    return { tone: "stopped", text: "Stopped", detail: "The text so far is kept." };
   }
   const known = FINISHED[state.finishReason];
   if (known && state.status === "completed") return known;

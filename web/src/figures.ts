@@ -51,6 +51,11 @@ export class Figures {
     return (this.chars / CHARS_A_TOKEN / (this.#last - this.#first)) * 1000;
   }
 
+  /** For how long no text has come, in ms. */
+  silentMs(now: number): number {
+    return now - (this.#last ?? this.began);
+  }
+
   get shown(): readonly number[] {
     return this.gaps.slice(-GAPS_SHOWN);
   }

@@ -1,6 +1,7 @@
 import type { Usage } from "sluice-client";
 import { element } from "./element";
 import { byScarcity, type Limit, leftOf, shareLeft, whatOf } from "./quota";
+import { whole } from "./wording";
 
 /** What is left of each limit: the scarcest in short, all when opened. */
 export function showQuota(host: HTMLDetailsElement, usage: Usage): void {
@@ -13,6 +14,7 @@ export function showQuota(host: HTMLDetailsElement, usage: Usage): void {
       "summary",
       {},
       element("span", { textContent: whatOf(scarcest.policy) }),
+      element("span", { className: "quota-left", textContent: `${whole(scarcest.left)} left` }),
       bar(scarcest),
     ),
     element("dl", {}, ...limits.map(row)),

@@ -16,11 +16,12 @@ const WHOSE: readonly [RegExp, string][] = [
   [/^address-/, "from your address"],
 ];
 
-/** What a policy limits: "tokens today", "questions a minute, yours". */
+/** What a policy limits: "Tokens today", "Questions a minute, yours". */
 export function whatOf(policy: string): string {
   const what = WHAT.find(([pattern]) => pattern.test(policy))?.[1];
   const whose = WHOSE.find(([pattern]) => pattern.test(policy))?.[1];
-  return [what ?? policy.replaceAll("-", " "), whose].filter(Boolean).join(", ");
+  const said = [what ?? policy.replaceAll("-", " "), whose].filter(Boolean).join(", ");
+  return said.charAt(0).toUpperCase() + said.slice(1);
 }
 
 /** How much is left: "98,885 of 100,000 left", and when it is full again where that is known. */

@@ -10,10 +10,12 @@ const HOW = {
   replay: "It says the same again, and what was there already is skipped.",
 } as const;
 
-/** What a seam means, for people. */
-export function explanation(epoch: Epoch): string {
-  const how = epoch.continuation ? HOW[epoch.continuation] : "";
-  return `The producer was gone here, and number ${epoch.epoch} went on. No text was lost. ${how}`.trim();
+/** What a seam means, for people. `resumed`: it was paused before, and nothing went wrong. */
+export function explanation(epoch: Epoch, resumed: boolean): string {
+  const why = resumed
+    ? `The answer was paused here, and producer ${epoch.epoch} goes on.`
+    : `The producer was lost here, and number ${epoch.epoch} took over. No text was lost.`;
+  return [why, epoch.continuation && HOW[epoch.continuation]].filter(Boolean).join(" ");
 }
 
 /** Marks in an answer where another producer went on. Each keeps its place as the text flows anew. */
@@ -28,7 +30,7 @@ export class Seams {
   }
 
   /** Mark the end of the text as it is now. */
-  mark(epoch: Epoch): void {
+  mark(epoch: Epoch, resumed: boolean): void {
     const block = this.text.querySelectorAll(":scope > :not(.cursor)").length - 1;
     const height = this.#block(block)?.offsetHeight ?? 0;
     const mark = element(
@@ -40,7 +42,7 @@ export class Seams {
         icon("seam"),
         `Producer ${epoch.epoch}`,
       ),
-      element("p", { textContent: explanation(epoch) }),
+      element("p", { textContent: explanation(epoch, resumed) }),
     );
     this.#marks.push({ mark, block, height });
     this.host.append(mark);

@@ -32,7 +32,8 @@ export class StateLine {
   show(turn: Turn | undefined): void {
     this.#turn = turn;
     this.#host.classList.toggle("idle", !turn);
-    if (turn) this.#tell(describe(turn.answer.state, Date.now()));
+    if (turn)
+      this.#tell(describe(turn.answer.state, Date.now(), turn.figures.silentMs(performance.now())));
   }
 
   #tell({ tone, text, detail = "", remedy }: Description): void {

@@ -6,6 +6,7 @@ const SIGNS: Record<Tone, string> = {
   waiting: "○ ",
   paused: "‖ ",
   done: "",
+  stopped: "",
   failed: "! ",
 };
 

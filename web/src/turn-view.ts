@@ -26,6 +26,8 @@ export class TurnView {
   /** What came since a seam, until what lies before it is shown: only then is its place known. */
   #held: AnswerEvent[] = [];
   #ended = false;
+  /** Whether the next seam comes from a pause. */
+  #resumed = false;
   #last = false;
 
   constructor(readonly turn: Turn) {
@@ -66,6 +68,7 @@ export class TurnView {
   }
 
   #on(event: AnswerEvent): void {
+    if (event.type === "granted") this.#resumed = true;
     if (event.type === "chunk" || (event.type === "epoch" && event.continuation)) {
       if (this.#held.length) this.#held.push(event);
       else this.#take(event);
@@ -75,10 +78,13 @@ export class TurnView {
   }
 
   #take(event: AnswerEvent): void {
-    if (event.type === "chunk") this.markdown.append(event.text);
-    else if (event.type !== "epoch") return;
-    else if (this.markdown.settled) this.#seams.mark(event);
-    else this.#held.push(event);
+    if (event.type === "chunk") {
+      this.#resumed = false;
+      this.markdown.append(event.text);
+    } else if (event.type === "epoch") {
+      if (this.markdown.settled) this.#seams.mark(event, this.#resumed);
+      else this.#held.push(event);
+    }
   }
 
   #onrendered(): void {

@@ -22,6 +22,7 @@ export function duration(ms: number): string {
 export function ago(then: number, now: number): string {
   const past = now - then;
   if (past < 60_000) return "now";
+  if (past < 90 * 60_000) return `${Math.round(past / 60_000)} min ago`;
   if (past < 6 * 86_400_000) return `${duration(past)} ago`;
   return new Date(then).toLocaleDateString("en", { day: "numeric", month: "short" });
 }

@@ -101,6 +101,7 @@ export class App {
     transcript.onregenerate = () => conversation.regenerate();
     transcript.onchoose = (sibling) => conversation.choose(sibling);
     this.#line.onremedy = (remedy) => this.#remedy(remedy);
+    this.#panel.onclose = () => this.#drawers.close();
     this.#panel.onkill = () => this.#kill();
     transcript.onheading = (view, id) => this.#toHeading(view, id);
     this.#panel.onheading = (id) => {

@@ -118,11 +118,9 @@ function idle(): (Node | string)[] {
 }
 
 function refining(state: string | undefined): (Node | string)[] {
-  return [
-    key("Esc"),
-    state === "paused" ? " stops it. " : " pauses, twice stops. ",
-    "Sending refines: this answer ends, and the next one knows its text.",
-  ];
+  const keys = element("span", { className: "keys" }, key("Esc"));
+  keys.append(state === "paused" ? " stops it. " : " pauses, twice stops. ");
+  return [keys, "Sending refines: this answer ends, and the next one knows its text."];
 }
 
 function key(name: string): HTMLElement {

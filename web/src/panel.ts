@@ -12,6 +12,7 @@ const NONE = "–";
 
 /** What is happening to the last answer, and what can be done to it. */
 export class Panel {
+  onclose = (): void => {};
   onkill = (): void => {};
   onheading = (_id: string): void => {};
   readonly #figures = element("dl", { className: "figures" });
@@ -24,6 +25,11 @@ export class Panel {
   readonly #cut = this.#button("cut", "Cut the connection", () => this.#turn?.answer.cut());
   readonly #poll = this.#button("poll", "Force polling", () => this.#force());
   readonly #kill = this.#button("skull", "Kill the producer", () => this.onkill());
+  readonly #close = element(
+    "button",
+    { type: "button", className: "icon-button", ariaLabel: "Close what is happening" },
+    icon("close"),
+  );
   readonly #drawn = new Map<string, HTMLElement>();
   #turn: Turn | undefined;
   #forced = false;
@@ -33,8 +39,9 @@ export class Panel {
   constructor(host: HTMLElement, local: boolean) {
     this.#poll.ariaPressed = "false";
     this.#kill.hidden = !local;
+    this.#close.addEventListener("click", () => this.onclose());
     host.append(
-      element("h2", { textContent: "What is happening" }),
+      element("header", {}, element("h2", { textContent: "What is happening" }), this.#close),
       this.#figures,
       this.#gaps,
       element("h3", { textContent: "Try the failures" }),

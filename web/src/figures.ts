@@ -10,12 +10,13 @@ const bytes = new TextEncoder();
 export class Figures {
   chunks = 0;
   bytes = 0;
-  chars = 0;
   epoch: number | undefined;
   reconnects = 0;
   seq = -1;
   /** The times between chunks, the newest last. */
   readonly gaps: number[] = [];
+  /** Of what came behind the first chunk. */
+  #chars = 0;
   #first: number | undefined;
   #last: number | undefined;
 
@@ -31,10 +32,12 @@ export class Figures {
 
   #chunk(text: string, now: number): void {
     this.chunks += 1;
-    this.chars += text.length;
     this.bytes += bytes.encode(text).length;
+    if (this.#last !== undefined) {
+      this.gaps.push(now - this.#last);
+      this.#chars += text.length;
+    }
     this.#first ??= now;
-    if (this.#last !== undefined) this.gaps.push(now - this.#last);
     this.#last = now;
   }
 
@@ -48,7 +51,7 @@ export class Figures {
     if (this.#first === undefined || this.#last === undefined || this.#last === this.#first) {
       return undefined;
     }
-    return (this.chars / CHARS_A_TOKEN / (this.#last - this.#first)) * 1000;
+    return (this.#chars / CHARS_A_TOKEN / (this.#last - this.#first)) * 1000;
   }
 
   /** For how long no text has come, in ms. */

@@ -24,7 +24,7 @@ export function bars(gaps: readonly number[]): string {
     .map((gap, index) => {
       const height = Math.max(1, (gap / longest) * HEIGHT);
       const x = from + index * BAR;
-      return `M${x.toFixed(1)} ${HEIGHT}v${-height.toFixed(1)}h${BAR - 1}v${height.toFixed(1)}z`;
+      return `M${x.toFixed(1)} ${HEIGHT}v-${height.toFixed(1)}h${BAR - 1}v${height.toFixed(1)}z`;
     })
     .join("");
 }

@@ -3,17 +3,31 @@ import { type Block, groups } from "./blocks";
 import { highlight } from "./highlight";
 import { markdown, parseContent, pieces, type Scope } from "./parser";
 
+type References = Scope["references"];
+
 /** How a block is shown: a frame with parts in it (items, rows, lines), or one part that stands alone. */
 export interface Shape {
-  /** HTML around the parts. They go into the last element that it opens. */
-  frame: { open: string; close: string } | undefined;
+  frame: Frame | undefined;
   /** Each becomes one element. The key is the same for the same content. */
   parts: Part[];
 }
 
+/** HTML around the parts, which go into the last element that it opens. */
+export interface Frame {
+  key: string;
+  open(references: References): string;
+  close: string;
+}
+
+/** HTML of the whole block. */
+export function whole({ frame, parts }: Shape, references: References, from = 0): string {
+  const inside = parts.slice(from).map((part) => part.html(references));
+  return (frame?.open(references) ?? "") + inside.join("") + (frame?.close ?? "");
+}
+
 export interface Part {
   key: string;
-  html(references: Scope["references"]): string;
+  html(references: References): string;
 }
 
 // Lines of code in a part: only the last part of a code that grows is laid out again.
@@ -36,7 +50,10 @@ export function shape(block: Block, writing: boolean): Shape {
       return { frame: undefined, parts: [] };
     case "list":
     case "quote":
-      return { frame: frame(tokens.slice(0, 1), tokens.slice(-1)), parts: parts(inner, writing) };
+      return {
+        frame: frame(tokens.slice(0, 1), `</${tokens[0]?.tag}>`),
+        parts: parts(inner, writing),
+      };
     case "table":
       return table(tokens, writing);
     case "paragraph":
@@ -49,8 +66,12 @@ export function shape(block: Block, writing: boolean): Shape {
   }
 }
 
-function frame(open: Token[], close: Token[], inside = ""): Shape["frame"] {
-  return { open: html(open, {}) + inside, close: html(close, {}) };
+function frame(open: Token[], close: string, inside = ""): Frame {
+  return {
+    key: open.map(signature).join("\0"),
+    open: (references) => html(parseContent(open, { references }), {}).trim() + inside,
+    close,
+  };
 }
 
 function parts(tokens: Token[], writing: boolean): Part[] {
@@ -84,8 +105,7 @@ function unfinished(tokens: Token[]): Token | undefined {
 function table(tokens: Token[], writing: boolean): Shape {
   const head = tokens.findIndex((token) => token.type === "thead_close") + 1;
   const body = tokens.slice(head + 1, -2);
-  const around = frame(tokens.slice(0, head), tokens.slice(-1), "<tbody>");
-  // A head that is all there is of a table may still change, too.
+  const around = frame(tokens.slice(0, head), "</tbody></table>", "<tbody>");
   return { frame: around, parts: parts(body, writing) };
 }
 
@@ -97,7 +117,7 @@ function paragraph(tokens: Token[], writing: boolean): Shape {
   const split = texts.flatMap((content) => {
     return [open, Object.assign(Object.create(inline), { content: content.trim() }), close];
   });
-  return { frame: { open: "<div>", close: "</div>" }, parts: parts(split, writing) };
+  return { frame: { key: "long", open: () => "<div>", close: "</div>" }, parts: parts(split, writing) };
 }
 
 function lines(tokens: Token[], writing: boolean): Shape {
@@ -110,7 +130,10 @@ function lines(tokens: Token[], writing: boolean): Shape {
     return { key: text, html: () => `<span>${markdown.utils.escapeHtml(text)}</span>` };
   });
   const coloured = { key: `\0${text}`, html: () => `<span>${colours}</span>` };
-  return { frame: { open, close }, parts: colours === undefined ? plain : [coloured] };
+  return {
+    frame: { key: open, open: () => open, close },
+    parts: colours === undefined ? plain : [coloured],
+  };
 }
 
 const TAKE_LINES = new RegExp(`(?:[^\\n]*\\n){1,${LINES}}|[^\\n]+$`, "g");

@@ -1,6 +1,6 @@
 import { furnish } from "./code";
 import { type Added, children, morph } from "./morph";
-import type { Shape } from "./render";
+import { type Shape, whole } from "./render";
 import { sanitize } from "./sanitize";
 import type { References } from "./source";
 
@@ -13,9 +13,9 @@ export class RenderedBlock {
 
   /** @param anew whether to make also those parts again that look the same: a link may lead elsewhere */
   update(shape: Shape, references: References, anew: boolean, added: Added): void {
-    const frame = shape.frame ? shape.frame.open + shape.frame.close : "";
+    const frame = shape.frame?.key ?? "";
     const keys = shape.parts.map((part) => part.key);
-    const inPlace = this.element && shape.frame && this.#frame === frame;
+    const inPlace = this.element && shape.frame && this.#frame === frame && !anew;
     const same = anew ? 0 : keys.findIndex((key, i) => key !== this.#keys[i]);
     const from = same < 0 ? keys.length : same;
     if (frame === this.#frame && from === keys.length && from === this.#keys.length) return;
@@ -23,7 +23,10 @@ export class RenderedBlock {
     this.#keys = keys;
     const first = inPlace ? from : 0;
     const made = this.#make(shape, references, first);
-    if (!made) return this.remove();
+    if (!made) {
+      this.remove();
+      return;
+    }
     if (this.element && inPlace)
       children(slot(this.element), [...slot(made).childNodes], first, added);
     else if (this.element) this.element = morph(this.element, made, added) as HTMLElement;
@@ -41,9 +44,8 @@ export class RenderedBlock {
     this.element = undefined;
   }
 
-  #make({ frame, parts }: Shape, references: References, from: number): HTMLElement | undefined {
-    const inside = parts.slice(from).map((part) => part.html(references));
-    const fragment = sanitize((frame?.open ?? "") + inside.join("") + (frame?.close ?? ""));
+  #make(shape: Shape, references: References, from: number): HTMLElement | undefined {
+    const fragment = sanitize(whole(shape, references, from));
     furnish(fragment);
     const made = fragment.firstElementChild;
     if (!(made instanceof HTMLElement)) return undefined;

@@ -1,4 +1,4 @@
-import type { StateInline } from "markdown-it";
+import type { StateInline, Token } from "markdown-it";
 
 // What is half written shows what it is about to become: nothing of this runs once a block is complete.
 
@@ -12,7 +12,7 @@ const REACH = 500;
 export function withoutLooseLine(text: string): string {
   const start = text.lastIndexOf("\n") + 1;
   const line = text.slice(start, start + REACH);
-  const marks = /^[\s>]*(?:[-+*=_#~`|:]+|\d{1,9}[.)]?)?[ \t]*$/;
+  const marks = /^[\s>]*(?:[-+*=_#~`:]+|\||\d{1,9}[.)]?)?[ \t]*$/;
   const fence = /^[\s>]*(?:(?:[-+*]|\d{1,9}[.)])[ \t]+)*(?:`{3,}[^`]*|~{3,}.*)$/;
   return line.length < REACH && (marks.test(line) || fence.test(line))
     ? text.slice(0, start)
@@ -34,7 +34,10 @@ export function openCode(state: StateInline, silent: boolean): boolean {
   if (!silent) {
     const token = state.push("code_inline", "code", 0);
     token.markup = marks;
-    token.content = rest.slice(marks.length).replace(/^[ \n]|\n/g, (space, at) => (at ? " " : ""));
+    token.content = rest
+      .slice(marks.length)
+      .replace(/^[ \n]/, "")
+      .replaceAll("\n", " ");
   }
   state.pos = state.posMax;
   return true;
@@ -53,19 +56,24 @@ export function openLink(state: StateInline, silent: boolean): boolean {
   const match = LABEL.exec(rest) ?? ADDRESS.exec(rest) ?? REFERENCE.exec(rest);
   if (!match || closes(match[2] ?? "(")) return false;
   const label = match[1] ?? "";
-  const end = state.posMax;
   // At the start of an item this is a box to tick, more often than not.
   if (label.trim() !== "" && !(state.pos === 0 && /^[xX]$/.test(label))) {
-    state.pos += rest.indexOf("[") + 1;
-    state.posMax = state.pos + label.length;
     state.push("link_open", "a", 1).attrs = [["href", ""]];
-    state.linkLevel++;
-    state.md.inline.tokenize(state);
-    state.linkLevel--;
+    for (const token of inside(label, state)) {
+      state.tokens.push(token);
+      state.tokens_meta.push(undefined);
+    }
     state.push("link_close", "a", -1);
   }
-  state.pos = state.posMax = end;
+  state.pos = state.posMax;
   return true;
+}
+
+/** The text of a link, in which no other link can be. */
+function inside(label: string, { md, env }: StateInline): Token[] {
+  const tokens: Token[] = [];
+  md.inline.parse(label, md, env, tokens);
+  return tokens.filter(({ tag }) => tag !== "a");
 }
 
 function closes(address: string): boolean {

@@ -1,0 +1,117 @@
+// The view alone, in a page of its own, for the tests to drive.
+import { MarkdownView } from "../../../web/src/markdown";
+import { ANSWERS } from "../../web/markdown.corpus";
+
+const main = document.querySelector("main");
+if (!main) throw new Error("the page has no main");
+
+const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
+
+/** An empty view in the page, the only one. */
+function fresh(): MarkdownView {
+  const host = document.createElement("section");
+  main?.replaceChildren(host);
+  return new MarkdownView(host);
+}
+
+/** Until a view has shown all that came; one that is at work renders at least once in these frames. */
+function settled(view: MarkdownView): Promise<void> {
+  return new Promise((resolve) => {
+    let timer = setTimeout(resolve, 300);
+    view.onchange = () => {
+      clearTimeout(timer);
+      timer = setTimeout(resolve, 300);
+    };
+  });
+}
+
+const html = () => main.firstElementChild?.innerHTML ?? "";
+
+const page = {
+  answers: ANSWERS,
+  violations: [] as string[],
+  tasks: [] as { start: number; duration: number }[],
+  frame,
+  fresh,
+  settled,
+  html,
+
+  /** What an answer looks like that comes at once. */
+  async whole(text: string): Promise<string> {
+    const view = fresh();
+    view.reset(text);
+    view.finish();
+    if (text.length > 8000) await settled(view);
+    return html();
+  },
+
+  /** What it looks like once it has come in these pieces, each shown before the next one comes. */
+  async streamed(pieces: string[]): Promise<string> {
+    const view = fresh();
+    for (const piece of pieces) {
+      const shown = new Promise<void>((resolve) => {
+        view.onchange = resolve;
+      });
+      view.append(piece);
+      await shown;
+    }
+    view.finish();
+    return html();
+  },
+
+  /** Shows each of these texts in a view of its own, a character more with each frame. Returns what must not be. */
+  async typed(texts: string[]): Promise<string[]> {
+    const views = texts.map(() => {
+      const host = document.createElement("section");
+      main.append(host);
+      return new MarkdownView(host);
+    });
+    const found = new Set<string>();
+    const longest = Math.max(...texts.map((text) => text.length));
+    for (let at = 0; at <= longest; at++) {
+      for (const [i, view] of views.entries()) {
+        if (at < (texts[i]?.length ?? 0)) view.append(texts[i]?.[at] ?? "");
+        else view.finish();
+      }
+      await frame();
+      for (const offence of page.unexpected()) found.add(offence);
+    }
+    main.replaceChildren();
+    return [...found];
+  },
+
+  /** Elements and attributes that nothing an answer says may lead to. */
+  unexpected(): string[] {
+    const tags =
+      /^(section|a|blockquote|br|button|code|div|em|h[1-6]|hr|li|ol|p|pre|s|span|strong|table|tbody|td|th|thead|tr|ul)$/;
+    const attributes =
+      /^(aria-hidden|aria-label|class|data-align|data-language|dir|href|id|rel|role|start|tabindex|target|title|type)$/;
+    return [...main.querySelectorAll("*")].flatMap((element) => {
+      const { localName } = element;
+      const bad = [...element.attributes].filter(({ name, value }) => {
+        if (name === "href") return !/^(https?:\/\/|mailto:|#answer-)/i.test(value);
+        if (name === "id") return !value.startsWith("answer-");
+        return !attributes.test(name);
+      });
+      const loose = element.matches("a[href]:not(.anchor)") && !/noopener.*noreferrer/.test((element as HTMLAnchorElement).rel);
+      return [
+        ...(tags.test(localName) ? [] : [`<${localName}>`]),
+        ...bad.map(({ name, value }) => `${localName} ${name}=${value}`),
+        ...(loose ? [`${element.outerHTML}`] : []),
+      ];
+    });
+  },
+};
+declare global {
+  interface Window {
+    page: typeof page;
+  }
+}
+window.page = page;
+
+document.addEventListener("securitypolicyviolation", (event) => {
+  page.violations.push(`${event.violatedDirective} ${event.blockedURI} ${event.sample}`);
+});
+new PerformanceObserver((list) => {
+  for (const { startTime, duration } of list.getEntries()) page.tasks.push({ start: startTime, duration });
+}).observe({ type: "longtask" });

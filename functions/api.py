@@ -1,30 +1,27 @@
 """The `api` function: everything that answers at once, through Mangum."""
 
-import asyncio
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, cast
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from functions.wiring import Services, app, read_body
-from shared.authority import Caller, actor, may_see
+from functions.collection import Collection
+from functions.wiring import Services, app
+from shared.authority import actor, may_see
 from shared.dialects import native
 from shared.erasure import Erasure, finish_within
 from shared.erasure import encode as encode_erasure
-from shared.errors import InvalidRequest, NotFound, Unavailable
+from shared.errors import InvalidRequest, NotFound
 from shared.follower import Follower
-from shared.identity import ADMIN, READ, STREAM, tickets
+from shared.identity import ADMIN, READ, STREAM
 from shared.middleware.authorization import Endpoint, caller_of
-from shared.quotas import rate_limit_headers
 from shared.reading import Polls
-from shared.records import Kind, Record, Status, StreamKey, Summary
-from shared.starting import Replayed, Started
-from shared.steering import cancel, check_replay, grant, pause, resume
+from shared.records import Kind, Record, StreamKey
+from shared.steering import cancel, grant, pause, resume
 
 #: How long a request waits for its erasure.
 ERASE_S = 10.0
@@ -53,10 +50,11 @@ def build(services: Services) -> ASGIApp:
 
 
 def endpoints(services: Services) -> list[Endpoint]:
-    routes = _Routes(services)
+    collection = Collection(services)
+    routes = _Routes(services, collection)
     return [
         Endpoint("POST", "/v1/streams", STREAM, routes.start, counted=False),
-        Endpoint("GET", "/v1/streams", READ, routes.newest),
+        Endpoint("GET", "/v1/streams", READ, collection.newest),
         Endpoint("GET", "/v1/streams/{stream}", READ, routes.summary),
         Endpoint("GET", "/v1/streams/{stream}/chunks", READ, routes.chunks),
         Endpoint("POST", "/v1/streams/{stream}/cancel", STREAM, routes.cancel),
@@ -73,8 +71,9 @@ def endpoints(services: Services) -> list[Endpoint]:
 
 
 class _Routes:
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, collection: Collection) -> None:
         self._services = services
+        self._collection = collection
         self._log = services.log
         self._lifecycle = services.lifecycle
         self._takeovers = services.takeovers
@@ -88,77 +87,12 @@ class _Routes:
                 "stream at the streaming address.",
                 field="Prefer",
             )
-        raw = await read_body(request)
-        caller = caller_of(request)
-        outcome = await self._services.starting.start(
-            caller,
-            native.decode_start(raw),
-            epoch=0,
-            idempotency=native.decode_idempotency(request.headers, raw),
-        )
-        status: str = Status.OPEN
-        if isinstance(outcome, Started):
-            try:
-                await self._services.launch(outcome.key)
-            except Unavailable as error:
-                # A launch whose reply was lost may have happened: then its epoch has the slot.
-                newest = outcome.opened
-                if (await self._lifecycle.close_abandoned(outcome.key, newest, error)).closes:
-                    raise
-        else:
-            newest = await check_replay(self._takeovers, outcome.key, may_run=True)
-            status = native.status_of(newest)
-        return self._accepted(caller, outcome, status)
-
-    def _accepted(self, caller: Caller, outcome: Started | Replayed, status: str) -> Response:
-        key = outcome.key
-        left = outcome.left if isinstance(outcome, Started) else ()
-        return JSONResponse(
-            {
-                "id": key.stream,
-                "status": status,
-                **native.urls(key.stream),
-                **self._new_ticket(caller, key),
-            },
-            status_code=202,
-            headers={
-                "location": key.path,
-                "preference-applied": "respond-async",
-                "stream-id": key.stream,
-                **rate_limit_headers(left),
-            },
-        )
-
-    async def newest(self, request: Request) -> Response:
-        before, limit = native.decode_list(request.query_params)
-        identity = caller_of(request).identity
-        user = None if ADMIN in identity.scopes else identity.user
-        found, more = await self._log.summaries(identity.tenant, user, before=before, limit=limit)
-        standing = await asyncio.gather(*(self._listed(identity.tenant, each) for each in found))
-        streams = [native.encode_summary(summary) for summary in standing if summary]
-        next_page = found[-1].stream if found and more else None
-        return JSONResponse({"streams": streams, "next_page": next_page})
+        return await self._collection.accept(request)
 
     async def summary(self, request: Request) -> Response:
         key: StreamKey = request.state.key
-        summary = await self._standing(key, await self._log.summary(key))
+        summary = await self._collection.standing(key, await self._log.summary(key))
         return JSONResponse(native.encode_summary(summary))
-
-    async def _listed(self, tenant: str, summary: Summary) -> Summary | None:
-        """A stream as it stands now; None where it was erased meanwhile."""
-        try:
-            return await self._standing(StreamKey(tenant, summary.stream), summary)
-        except NotFound:
-            return None
-
-    async def _standing(self, key: StreamKey, summary: Summary) -> Summary:
-        """A stream as it stands now: a summary only tells that it is not over."""
-        if summary.status != Status.OPEN:
-            return summary
-        newest = await self._takeovers.settle(key)
-        if newest.closes:
-            return await self._log.summary(key)
-        return replace(summary, status=native.status_of(newest))
 
     async def chunks(self, request: Request) -> Response:
         """The polling fallback: a page of chunks, at once or within `wait` seconds."""
@@ -208,17 +142,7 @@ class _Routes:
         """A ticket that lets whoever has it follow and poll this stream for a while."""
         key: StreamKey = request.state.key
         await self._log.tail(key)
-        return JSONResponse(self._new_ticket(caller_of(request), key), status_code=201)
-
-    def _new_ticket(self, caller: Caller, key: StreamKey) -> dict[str, Any]:
-        identity, tenant = caller.identity, caller.tenant
-        expires_at = self._log.now_ms() // 1000 + tenant.policy.ticket_s
-        if identity.expires_at is not None:
-            expires_at = min(expires_at, identity.expires_at)
-        ticket = tickets.issue(
-            tenant.secret, identity, key.stream, purpose="read", expires_at=expires_at
-        )
-        return {"ticket": ticket, "ticket_expires_at": expires_at}
+        return JSONResponse(self._collection.new_ticket(caller_of(request), key), status_code=201)
 
     async def erase(self, request: Request) -> Response:
         """Erase a stream: 204 when nothing is left of it, 202 while that is still being done.

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from functions.collection import Collection
 from functions.wiring import Services, app, invocation_deadline, read_body
 from shared.audit import TENANT_CHAIN, Chain, Event
 from shared.authority import actor
@@ -53,7 +54,11 @@ def build(services: Services) -> ASGIApp:
 
 
 def endpoints(services: Services) -> list[Endpoint]:
+    collection = Collection(services)
+
     async def start(request: Request) -> Response:
+        if native.prefers_async(request.headers):
+            return await collection.accept(request)
         raw = await read_body(request)
         outcome = await services.starting.start(
             caller_of(request),
@@ -92,6 +97,7 @@ def endpoints(services: Services) -> list[Endpoint]:
 
     return [
         Endpoint("POST", "/v1/streams", STREAM, start, counted=False),
+        Endpoint("GET", "/v1/streams", READ, collection.newest),
         # An EventSource takes a 429 for good: who follows is bounded by seats.
         Endpoint("GET", "/v1/streams/{stream}/events", READ, events, counted=False),
         Endpoint("GET", "/v1/streams/{stream}/export", READ, export),

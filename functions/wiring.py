@@ -246,7 +246,8 @@ def app(endpoints: Sequence[Endpoint], services: Services) -> ASGIApp:
         except HTTPException as error:
             raise _translated(error, scope, router) from None
 
-    return stack(routed, services.authority, services.audit)
+    digest = services.settings.edge_digest
+    return stack(routed, services.authority, services.audit, edge_digest=digest)
 
 
 async def read_body(request: Request) -> bytes:

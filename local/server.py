@@ -22,7 +22,6 @@ from local import page
 from local.errors import Failed
 from local.producers import Mortal, Producers, on_machines
 from shared.administration import Administration
-from shared.dialects import native
 from shared.errors import Forbidden, InvalidRequest, NotFound, Unavailable
 from shared.identity import jwks
 from shared.logger import logger
@@ -140,19 +139,16 @@ def served(services: Services, producers: Producers) -> ASGIApp:
 
 
 def one_port(streaming: ASGIApp, answering: ASGIApp) -> ASGIApp:
-    """Both apps as one: what streams goes to the first, all else to the second."""
+    """Both apps as one, told apart by path as the edge does."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await (streaming if streams(scope) else answering)(scope, receive, send)
+        await (streaming if streams(scope["path"]) else answering)(scope, receive, send)
 
     return app
 
 
-def streams(scope: Scope) -> bool:
-    if str(scope["path"]).endswith(("/events", "/export")):
-        return True
-    starts = scope["method"] == "POST" and scope["path"] == "/v1/streams"
-    return starts and not native.prefers_async(Headers(scope=scope))
+def streams(path: str) -> bool:
+    return path == "/v1/streams" or path.endswith(("/events", "/export"))
 
 
 def only_here(app: ASGIApp) -> ASGIApp:

@@ -56,6 +56,9 @@ class Settings:
         "30",
         "Seconds to a first token that count as a model's failure",
     )
+    edge_digest: str = _setting(
+        "SLUICE_EDGE_DIGEST", "", "SHA-256 of what only the edge knows: from it, a viewer's address"
+    )
     region: str = _setting("AWS_REGION", "us-east-1", "AWS region; Lambda sets it")
     version: str = _setting("SLUICE_VERSION", "dev", "What `GET /healthz` reports")
 

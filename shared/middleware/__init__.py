@@ -1,6 +1,7 @@
 """What every request passes through, whichever function or dialect it is for: the order is here.
 
-    context           request id, log context, one line a request
+    edge              who really asks, where the edge in front of us tells
+    → context         request id, log context, one line a request
     → caches          no answer is kept by any
     → cors            preflights, and which page may read the answer
     → problems        errors to problem details
@@ -21,12 +22,13 @@ from shared.middleware.authentication import Authentication
 from shared.middleware.caches import Uncached
 from shared.middleware.context import Context
 from shared.middleware.cors import Cors, OriginPolicy
+from shared.middleware.edge import Edge
 from shared.middleware.problems import Problems
 from shared.middleware.refusals import Refused
 
 
-def stack(app: ASGIApp, authority: Authority, audit: Audit) -> ASGIApp:
+def stack(app: ASGIApp, authority: Authority, audit: Audit, *, edge_digest: str = "") -> ASGIApp:
     """The app behind all middleware, the outermost first."""
     origins = authority.tenants
     guarded = Authentication(Refused(OriginPolicy(app, origins), Refusals(audit)), authority)
-    return Context(Uncached(Cors(Problems(guarded), origins)))
+    return Edge(Context(Uncached(Cors(Problems(guarded), origins))), edge_digest)

@@ -64,6 +64,7 @@ SAMPLES: dict[Name, Sample] = {
     ("stream", "GET", "/healthz"): Sample(None),
     ("stream", "GET", "/openapi.json"): Sample(None),
     ("stream", "POST", "/v1/streams"): Sample(STREAM, body=START),
+    ("stream", "GET", "/v1/streams"): Sample(READ),
     ("stream", "GET", f"{ONE}/events"): Sample(READ, ticket=True),
     ("stream", "GET", f"{ONE}/export"): Sample(READ),
     ("stream", "GET", "/v1/users/{user:path}/export"): Sample(ADMIN),

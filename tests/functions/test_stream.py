@@ -20,6 +20,7 @@ from shared.producer import DEADLINE_MARGIN_S
 from shared.records import StreamKey
 from shared.redaction import PolicyViolation
 from tests.functions.conftest import (
+    ASYNC,
     Sluice,
     begin,
     caller,
@@ -195,10 +196,23 @@ async def test_a_large_body_is_refused_before_it_is_read_to_its_end(sluice: Slui
     assert read < 10
 
 
+async def test_what_is_started_to_be_polled_is_accepted_and_listed_here_too(
+    sluice: Sluice,
+) -> None:
+    """An edge tells functions apart by path, and both kinds of start have one path."""
+    body = start_body("demo?tokens=2&rate=0")
+    accepted = await sluice.stream.post("/v1/streams", json=body, headers=ASYNC)
+    assert accepted.status_code == 202
+    assert accepted.headers["preference-applied"] == "respond-async"
+    await asyncio.gather(*sluice.productions.tasks)
+    (listed,) = (await sluice.stream.get("/v1/streams")).json()["streams"]
+    assert (listed["id"], listed["status"]) == (accepted.json()["id"], "completed")
+
+
 async def test_a_wrong_method_and_a_wrong_path(sluice: Sluice) -> None:
     wrong_method = await sluice.stream.delete("/v1/streams")
     assert wrong_method.status_code == 405
-    assert wrong_method.headers["allow"] == "POST"
+    assert wrong_method.headers["allow"] == "GET, HEAD, POST"
     assert wrong_method.json()["type"] == "urn:sluice:problem:method-not-allowed"
     assert (await sluice.stream.get("/v2")).status_code == 404
 

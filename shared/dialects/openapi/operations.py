@@ -182,6 +182,7 @@ _READING = (
         READ,
         "List streams: the tenant's, or the user's whose key it is.",
         {200: _answer("A page.", ref("Streams"))},
+        functions=("stream", "api"),
         raised=(errors.InvalidRequest,),
         parameters=(
             _parameter("query", "page", "The `next_page` of the page before.", STREAM_ID),

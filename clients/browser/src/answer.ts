@@ -208,7 +208,7 @@ export class FollowedAnswer implements Answer {
   async #steer(id: string, control: "cancel" | "pause" | "resume" | "grant"): Promise<string> {
     const ask = { method: "POST" as const, path: pathOf(id, `/${control}`) };
     const { status } = await insist(this.#context.call, ask, (response) => response.json());
-    this.#follower.hurry(); // who waits for a paused stream need not wait on
+    if (control !== "pause") this.#follower.hurry(); // who waits for it need not wait on
     return status;
   }
 

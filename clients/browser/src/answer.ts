@@ -6,7 +6,7 @@ import { insist } from "./insist.js";
 import { iterate } from "./queue.js";
 import type { Seen } from "./seen.js";
 import { watchSurroundings } from "./surroundings.js";
-import type { Answer, AnswerEvent, Closed, Saved, StartRequest, State } from "./types.js";
+import type { Answer, AnswerEvent, Closed, Message, Saved, StartRequest, State } from "./types.js";
 
 export interface Context {
   call: Call;
@@ -98,16 +98,25 @@ export class FollowedAnswer implements Answer {
   }
 
   regenerate(): Answer {
-    const question = this.#request?.messages.filter(({ role }) => role === "user").at(-1);
+    const asked = this.#request?.messages ?? [];
+    const question = asked.findLast(({ role }) => role === "user");
     if (!question) throw unknownQuestion();
-    return this.refine(question.content);
+    return this.#next([question], asked);
   }
 
   refine(message: string): Answer {
+    const further = { role: "user" as const, content: message };
+    return this.#next([further], [...(this.#request?.messages ?? []), further]);
+  }
+
+  /** A new stream: `behind` this one; or, where that has not begun, of a conversation `instead`. */
+  #next(behind: Message[], instead: Message[]): Answer {
     const model = this.#request?.model ?? this.#seen.model;
-    if (!model || !this.id) throw unknownQuestion();
-    const messages = [{ role: "user" as const, content: message }];
-    return this.#context.start({ ...this.#request, model, messages, parent: this.id });
+    if (!model) throw unknownQuestion();
+    const request = { ...this.#request, model };
+    if (this.id) return this.#context.start({ ...request, messages: behind, parent: this.id });
+    this.cancel().catch(() => {}); // it may begin yet; who asks anew wants one answer
+    return this.#context.start({ ...request, messages: instead });
   }
 
   retry(): void {
@@ -208,7 +217,7 @@ export class FollowedAnswer implements Answer {
   async #steer(id: string, control: "cancel" | "pause" | "resume" | "grant"): Promise<string> {
     const ask = { method: "POST" as const, path: pathOf(id, `/${control}`) };
     const { status } = await insist(this.#context.call, ask, (response) => response.json());
-    this.#follower.hurry(); // who waits for a paused stream need not wait on
+    if (control !== "pause") this.#follower.hurry(); // who waits for it need not wait on
     return status;
   }
 

@@ -6,6 +6,8 @@ const LATE_MS = 3000;
 /** Watches over one request: aborts it when nothing was heard of it for too long. */
 export interface Guard {
   signal: AbortSignal;
+  /** What the promise gives, unless the request ends before: not every `fetch` heeds its signal. */
+  within<T>(promise: Promise<T>): Promise<T>;
   /** There was a sign of life; from now on `limitMs` counts where it is given. */
   heard(limitMs?: number): void;
   /** Look at once, by the clock: a timer sleeps with its machine. */
@@ -46,6 +48,15 @@ export function guard(
   look();
   return {
     signal: own.signal,
+    within(promise) {
+      return new Promise((resolve, reject) => {
+        const stop = () => reject(own.signal.reason);
+        const settled = () => own.signal.removeEventListener("abort", stop);
+        own.signal.addEventListener("abort", stop);
+        promise.then(resolve, reject).finally(settled);
+        if (own.signal.aborted) stop();
+      });
+    },
     heard(ms = limitMs) {
       heardAt = Date.now();
       if (ms === limitMs) return; // the timer finds out when it fires

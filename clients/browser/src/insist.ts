@@ -35,7 +35,7 @@ async function once<T>(call: Call, ask: Ask, read: (response: Response) => Promi
   const silence = () => new Broken("lost", "no answer in time");
   const watch = guard(new AbortController().signal, ANSWER_MS, silence);
   try {
-    return await read(await call(ask, watch.signal));
+    return await watch.within(call(ask, watch.signal).then(read));
   } catch (error) {
     throw broken(error, watch.signal);
   } finally {

@@ -87,11 +87,12 @@ async function fetched(
     (slept) => new Broken(slept ? "interrupted" : "lost", "no answer in time"),
   );
   try {
-    const response = await call(ask, watch.signal);
+    const response = await watch.within(call(ask, watch.signal));
     const reader = response.body?.getReader();
+    const next = () => reader && watch.within(reader.read());
     const decoder = new TextDecoder();
     let text = "";
-    for (let read = await reader?.read(); read && !read.done; read = await reader?.read()) {
+    for (let read = await next(); read && !read.done; read = await next()) {
       watch.heard();
       text += decoder.decode(read.value, { stream: true });
       checked(text.length <= PAGE_CHARS_MAX, "an endless page");

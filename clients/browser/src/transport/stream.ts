@@ -39,7 +39,7 @@ export async function connect(
   const watch = guard(signal, FIRST_MS, silence);
   try {
     const headers = { ...ask.headers, accept: "text/event-stream" };
-    const response = await call({ ...ask, headers, streams: true }, watch.signal);
+    const response = await watch.within(call({ ...ask, headers, streams: true }, watch.signal));
     if (response.status === 204) {
       watch.end();
       return undefined;
@@ -48,7 +48,7 @@ export async function connect(
       throw new Broken("refused", "no event stream came");
     }
     const reader = response.body.getReader();
-    const first = await reader.read();
+    const first = await watch.within(reader.read());
     watch.heard(SILENCE_MS);
     const stream = response.headers.get("stream-id") ?? undefined;
     return reading(reader, first, watch, stream);
@@ -85,7 +85,7 @@ function reading(
   async function* reads(): AsyncGenerator<Message[]> {
     const decoder = new TextDecoder();
     try {
-      for (let read = first; !read.done; read = await reader.read()) {
+      for (let read = first; !read.done; read = await watch.within(reader.read())) {
         watch.heard();
         parser.feed(decoder.decode(read.value, { stream: true }));
         yield found.splice(0);

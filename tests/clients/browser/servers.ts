@@ -1,0 +1,117 @@
+/** The servers that the client is tried on, each a process of its own. */
+
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { createServer } from "node:net";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { type Answer, type Closed, Sluice, type StartRequest } from "sluice-client";
+
+const ROOT = fileURLToPath(new URL("../../../", import.meta.url));
+
+export interface Served {
+  url: string;
+  stop(): Promise<void>;
+}
+
+/** The local run, on a database that goes with it. */
+export async function localRun(): Promise<Served> {
+  const port = await freePort();
+  const child = run(".venv/bin/sluice", "dev", "--ephemeral", "--port", String(port));
+  await line(child, (said) => said.includes("Sluice is ready"));
+  return { url: `http://127.0.0.1:${port}`, stop: () => stop(child) };
+}
+
+/** The hostile server: `tests/clients/hostile/language.py` has the words of its scenarios. */
+export async function hostile(): Promise<Served> {
+  const child = run(".venv/bin/python", "-m", "tests.clients.hostile");
+  const url = await line(child, (said) => said.startsWith("http"));
+  return { url, stop: () => stop(child) };
+}
+
+/** What the hostile server tells of a scenario. */
+export interface Report {
+  streams_begun: number;
+  text: string;
+  closed: boolean;
+  requests: {
+    method: string;
+    target: string;
+    route: string;
+    at_ms: number;
+    idempotency_key: string | null;
+    status: number | null;
+    ended: string;
+  }[];
+}
+
+export async function report(url: string): Promise<Report> {
+  return (await (await fetch(`${url}/_report`)).json()) as Report;
+}
+
+export const HELLO: StartRequest = {
+  model: "demo",
+  messages: [{ role: "user", content: "Hello" }],
+};
+
+export function asking(model: string): StartRequest {
+  return { ...HELLO, model };
+}
+
+export function client(url: string): Sluice {
+  return new Sluice({ url, credential: "demo" });
+}
+
+/** How an answer ended; it is left behind where that takes too long, so that no test hangs. */
+export async function ended(answer: Answer, withinMs = 60_000): Promise<Closed> {
+  const timer = setTimeout(() => answer.leave(), withinMs);
+  try {
+    return await answer.done;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Resolves when an answer is as wanted; rejects where it is over before. */
+export async function until(answer: Answer, wanted: () => boolean): Promise<void> {
+  if (wanted()) return;
+  await new Promise<void>((resolve, reject) => {
+    const stop = answer.on(() => {
+      if (!wanted()) return;
+      stop();
+      resolve();
+    });
+    const over = () => (wanted() ? resolve() : reject(new Error(`over: ${answer.state.is}`)));
+    answer.done.then(over, over);
+  });
+}
+
+function run(command: string, ...args: string[]): ChildProcess {
+  return spawn(command, args, { cwd: ROOT, stdio: ["pipe", "pipe", "inherit"] });
+}
+
+/** The first line that is meant. What comes after it is read and dropped. */
+async function line(child: ChildProcess, wanted: (said: string) => boolean): Promise<string> {
+  const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream });
+  return new Promise((resolve, reject) => {
+    lines.on("line", (said) => wanted(said) && resolve(said));
+    child.once("exit", () => reject(new Error("the server did not come up")));
+  });
+}
+
+async function stop(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null) return;
+  const exit = once(child, "exit");
+  child.kill("SIGINT");
+  const timer = setTimeout(() => child.kill("SIGKILL"), 10_000);
+  await exit;
+  clearTimeout(timer);
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}

@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.e2e.local_run import LocalRun
+from tests.e2e.page.chat import Chat
 from tests.e2e.page.watch import Watch
 
 _REPORT = pytest.StashKey[pytest.TestReport]()
@@ -70,3 +71,12 @@ def watch(
 def page(context: BrowserContext, watch: Watch) -> Page:
     """An empty tab."""
     return context.new_page()
+
+
+@pytest.fixture
+def chat(page: Page, context: BrowserContext, run: LocalRun) -> Chat:
+    """The page, open and empty."""
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    chat = Chat(page, run)
+    chat.open()
+    return chat

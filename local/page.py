@@ -17,14 +17,8 @@ from shared.middleware.authorization import Endpoint
 
 #: Where `web/build.mjs` puts the page.
 WEB = Path(__file__).resolve().parent.parent / "web"
-#: What is worth looking at: how the page shows an answer, a long one, silence and a failure.
-DEMOS = (
-    "demo",
-    "demo?tokens=500&rate=100",
-    "demo?tokens=5000&rate=200",
-    "demo?silence_after=40&silence=8",
-    "demo?fail_after=120",
-)
+#: The page knows what else to ask the demo for.
+MODELS = ("demo",)
 #: What esbuild puts into a name whose content never changes: eight of base 32.
 _HASHED = re.compile(r"-[A-Z2-7]{8}\.\w+$")
 _NOT_BUILT = (
@@ -50,7 +44,7 @@ def build(key: str, web: Path = WEB) -> ASGIApp:
     """The page in `web/dist`, with the headers in `web/headers.json`, and what it asks first:
     `/config.json`, with the key that it is to use and what models it offers.
     """
-    config = {"local": True, "key": key, "models": DEMOS, "bodyHash": False}
+    config = {"local": True, "key": key, "models": MODELS, "bodyHash": False}
     dist, listed = web / "dist", web / "headers.json"
     headers: dict[str, str] = json.loads(listed.read_text()) if listed.is_file() else {}
 

@@ -204,14 +204,17 @@ def _redacted(tenant: Tenant, start: Start) -> Start:
     rules = tenant.policy.redaction
     if not rules.prompts:
         return start
-    try:
-        messages = tuple(
-            replace(m, content=redact(m.content, rules, secret=tenant.secret)[0])
-            for m in start.messages
-        )
-    except PolicyViolation as violation:
-        raise PolicyViolated(rule=violation.rule, field="messages") from None
-    return replace(start, messages=messages)
+
+    def redacted(text: str, field: str) -> str:
+        try:
+            return redact(text, rules, secret=tenant.secret)[0]
+        except PolicyViolation as violation:
+            raise PolicyViolated(rule=violation.rule, field=field) from None
+
+    messages = tuple(replace(m, content=redacted(m.content, "messages")) for m in start.messages)
+    # A client may keep the question in there, as a title.
+    metadata = {name: redacted(value, "metadata") for name, value in start.metadata.items()}
+    return replace(start, messages=messages, metadata=metadata)
 
 
 def _opening(start: Start) -> dict[str, Any]:

@@ -534,6 +534,24 @@ async def test_prompts_are_redacted_before_anything_is_stored() -> None:
 
 
 @virtual
+async def test_metadata_is_redacted_with_the_prompts() -> None:
+    stage = Stage(redaction=RULES)
+    started = await begin(stage, replace(START, metadata={"question": "Call ann@example.org."}))
+    assert isinstance(started, Started)
+    assert asked(started).metadata == {"question": "Call [email]."}
+    assert "ann@" not in repr(stage.store.items)
+
+
+@virtual
+async def test_metadata_that_breaks_a_rule_starts_nothing() -> None:
+    stage = Stage(redaction=RULES)
+    with pytest.raises(PolicyViolated) as raised:
+        await begin(stage, replace(START, metadata={"question": "So forbidden!"}))
+    assert raised.value.extensions["field"] == "metadata"
+    assert stage.streams() == 0
+
+
+@virtual
 async def test_prompts_are_as_they_are_where_only_answers_are_redacted() -> None:
     stage = Stage(redaction=RULES | {"prompts": False})
     messages = (Message("user", "Call ann@example.org, forbidden or not."),)

@@ -23,6 +23,8 @@ const CONFIG = {
     ...["p", "pre", "s", "span", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul"],
   ],
   ALLOWED_ATTR: ["class", "data-align", "data-language", "dir", "href", "start", "title"],
+  // All values but these are held to be addresses.
+  ADD_URI_SAFE_ATTR: ["data-align", "data-language", "dir", "start"],
   ALLOWED_URI_REGEXP: /^(?:https?:\/\/|mailto:)./i,
   // Those whose values are no addresses.
   ADD_URI_SAFE_ATTR: ["data-align", "data-language", "dir", "start"],

@@ -59,6 +59,11 @@ export class MarkdownView {
     return this.#headings;
   }
 
+  /** Whether all that was appended is shown. */
+  get settled(): boolean {
+    return this.#pending === "";
+  }
+
   /** Shows more of the answer with the next frame. An answer that was over is rendered anew. */
   append(text: string): void {
     if (this.#over) {

@@ -1,0 +1,129 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { SluiceError, type State } from "sluice-client";
+import { announcement } from "../../web/src/announcement";
+import { describe } from "../../web/src/describe";
+
+const NOW = 1_000_000;
+
+function closed(status: "completed" | "cancelled" | "failed", more: object = {}): State {
+  return { is: "closed", status, finishReason: "stop", error: null, ...more };
+}
+
+const WORDS: [string, State, object][] = [
+  ["connecting", { is: "connecting" }, { tone: "waiting", text: "Connecting" }],
+  ["live", { is: "live" }, { tone: "live", text: "Live" }],
+  [
+    "polling",
+    { is: "polling", why: "buffered" },
+    {
+      tone: "live",
+      text: "Polling",
+      detail: "Something on the way holds the stream back. Nothing is lost.",
+    },
+  ],
+  [
+    "paused by hand",
+    { is: "paused", reason: "requested" },
+    { tone: "paused", text: "Paused", detail: "The text so far is kept.", remedy: "resume" },
+  ],
+  [
+    "paused by a key's end",
+    { is: "paused", reason: "expired" },
+    { tone: "paused", text: "Paused", detail: "Your key has expired.", remedy: "key" },
+  ],
+  [
+    "paused, and polled",
+    { is: "paused", reason: "unknown" },
+    { tone: "paused", text: "Paused", remedy: "resume" },
+  ],
+  ["complete", closed("completed"), { tone: "done", text: "Complete" }],
+  [
+    "stopped",
+    closed("cancelled", { finishReason: "cancelled" }),
+    { tone: "stopped", text: "Stopped", detail: "The text so far is kept." },
+  ],
+  [
+    "a failure that may be tried again",
+    closed("failed", {
+      finishReason: "error",
+      error: { type: "urn:x", detail: "The model was cut.", retryable: true },
+    }),
+    {
+      tone: "failed",
+      text: "Failed",
+      detail: "The model was cut. The text so far is kept.",
+      remedy: "regenerate",
+    },
+  ],
+  [
+    "a failure that may not",
+    closed("failed", {
+      finishReason: "policy",
+      error: { type: "urn:x", title: "Not allowed.", retryable: false },
+    }),
+    {
+      tone: "failed",
+      text: "Ended by a rule",
+      detail: "Not allowed. The text so far is kept.",
+    },
+  ],
+  [
+    "given up",
+    { is: "given-up", error: new SluiceError({ type: "urn:x", detail: "Nobody answers." }) },
+    { tone: "failed", text: "Not connected", detail: "Nobody answers.", remedy: "retry" },
+  ],
+];
+
+for (const [name, state, told] of WORDS) {
+  test(`the state line says ${name}`, () => assert.deepEqual(describe(state, NOW), told));
+}
+
+test("a key that is no longer valid asks for another", () => {
+  const error = new SluiceError({ type: "urn:x", status: 401 });
+  assert.equal(describe({ is: "given-up", error }, NOW).remedy, "key");
+});
+
+test("waiting for a connection counts down, and offers to try at once only where it is long", () => {
+  const waiting = (ms: number) =>
+    describe({ is: "reconnecting", attempt: 1, at: NOW + ms, why: "lost" }, NOW);
+  assert.equal(waiting(3400).text, "Reconnecting in 4 s");
+  assert.equal(waiting(3400).remedy, "retry");
+  assert.equal(waiting(800).text, "Reconnecting in 1 s");
+  assert.equal(waiting(800).remedy, undefined);
+  assert.equal(waiting(-10).text, "Reconnecting");
+});
+
+test("a limit says until when, and why", () => {
+  const state: State = {
+    is: "limited",
+    problem: { type: "urn:x", detail: "Ten a minute." },
+    until: NOW + 12_000,
+  };
+  const told = describe(state, NOW);
+  assert.equal(told.text, "Limited for 12 s");
+  assert.equal(told.detail, "Ten a minute.");
+});
+
+test("a live answer that falls silent says so after a while", () => {
+  assert.equal(describe({ is: "live" }, NOW, 4000).text, "Live");
+  assert.equal(describe({ is: "live" }, NOW, 7000).text, "Nothing new for 7 s");
+});
+
+test("of the text only its beginning and its end are announced", () => {
+  const chunk = (text: string) => ({ type: "chunk", seq: 1, text }) as const;
+  assert.equal(announcement(chunk("One "), "live", "One "), "Answer started");
+  assert.equal(announcement(chunk("two"), "live", "One two"), undefined);
+  const state = { type: "state", state: closed("completed") } as const;
+  assert.equal(announcement(state, "live", "One two"), "Answer complete, 2 words");
+});
+
+test("a state is announced once, however often its figures change", () => {
+  const lost = (attempt: number) =>
+    ({ type: "state", state: { is: "reconnecting", attempt, at: NOW, why: "" } }) as const;
+  assert.equal(announcement(lost(1), "live", ""), "Connection lost, reconnecting");
+  assert.equal(announcement(lost(2), "reconnecting", ""), undefined);
+  const live = { type: "state", state: { is: "live" } } as const;
+  assert.equal(announcement(live, "reconnecting", ""), "The answer goes on");
+  assert.equal(announcement(live, "connecting", ""), undefined);
+});

@@ -1,0 +1,144 @@
+import { element } from "./element";
+import { median, variance } from "./figures";
+import { type Icon, icon } from "./icons";
+import type { MarkdownView } from "./markdown";
+import { sparkline } from "./sparkline";
+import type { Turn } from "./turn";
+import { duration, size, whole } from "./wording";
+
+/** From how many headings on an answer gets a table of contents. */
+const CONTENTS_MIN = 3;
+const NONE = "–";
+
+/** What is happening to the last answer, and what can be done to it. */
+export class Panel {
+  onclose = (): void => {};
+  onkill = (): void => {};
+  onheading = (_id: string): void => {};
+  readonly #figures = element("dl", { className: "figures" });
+  readonly #gaps = element("div", { className: "gaps" });
+  readonly #contents = element("nav", {
+    className: "contents",
+    ariaLabel: "Contents",
+    hidden: true,
+  });
+  readonly #cut = this.#button("cut", "Cut the connection", () => this.#turn?.answer.cut());
+  readonly #poll = this.#button("poll", "Force polling", () => this.#force());
+  readonly #kill = this.#button("skull", "Kill the producer", () => this.onkill());
+  readonly #close = element(
+    "button",
+    { type: "button", className: "icon-button", ariaLabel: "Close what is happening" },
+    icon("close"),
+  );
+  readonly #drawn = new Map<string, HTMLElement>();
+  #turn: Turn | undefined;
+  #forced = false;
+  #headings = 0;
+  #due = false;
+
+  constructor(host: HTMLElement, local: boolean) {
+    this.#poll.ariaPressed = "false";
+    this.#kill.hidden = !local;
+    this.#close.addEventListener("click", () => this.onclose());
+    host.append(
+      element("header", {}, element("h2", { textContent: "What is happening" }), this.#close),
+      this.#figures,
+      this.#gaps,
+      element("h3", { textContent: "Try the failures" }),
+      element("div", { className: "failures" }, this.#cut, this.#poll, this.#kill),
+      element("p", {
+        className: "small",
+        textContent: "Whatever you do here, the text stays whole: each piece comes once, in order.",
+      }),
+      this.#contents,
+    );
+    this.show(undefined);
+  }
+
+  /** Show this turn's figures, with the next frame. */
+  show(turn: Turn | undefined): void {
+    if (turn !== this.#turn && turn && this.#forced) turn.answer.usePolling(true);
+    this.#turn = turn;
+    if (this.#due) return;
+    this.#due = true;
+    requestAnimationFrame(() => {
+      this.#due = false;
+      this.#draw();
+    });
+  }
+
+  contents(markdown: MarkdownView | undefined): void {
+    const headings = markdown?.headings ?? [];
+    if (headings.length === this.#headings) return;
+    this.#headings = headings.length;
+    this.#contents.hidden = headings.length < CONTENTS_MIN;
+    const top = Math.min(...headings.map(({ level }) => level));
+    this.#contents.replaceChildren(
+      element("h3", { textContent: "In this answer" }),
+      element(
+        "ol",
+        {},
+        ...headings.map(({ id, text, level }) => {
+          const link = element("button", { type: "button", textContent: text, dir: "auto" });
+          link.addEventListener("click", () => this.onheading(id));
+          return element("li", { className: `level-${Math.min(level - top, 2)}` }, link);
+        }),
+      ),
+    );
+  }
+
+  #force(): void {
+    this.#forced = !this.#forced;
+    this.#turn?.answer.usePolling(this.#forced);
+    this.#poll.ariaPressed = String(this.#forced);
+  }
+
+  #draw(): void {
+    const turn = this.#turn;
+    const figures = turn?.figures;
+    const gaps = figures?.gaps ?? [];
+    const spread = variance(gaps);
+    const first = turn?.asked ? figures?.firstTokenMs : undefined;
+    const rate = figures?.tokensPerSecond;
+    const middle = median(gaps);
+    this.#figure("First token", first === undefined ? NONE : duration(first));
+    this.#figure("Tokens a second", rate === undefined ? NONE : `≈ ${whole(rate)}`);
+    this.#figure("Gap, median", middle === undefined ? NONE : duration(middle));
+    this.#figure("Gap, variance", spread === undefined ? NONE : `${whole(spread)} ms²`);
+    this.#figure("Chunks", figures ? whole(figures.chunks) : NONE);
+    this.#figure("Text", figures ? size(figures.bytes) : NONE);
+    this.#figure("Transport", turn?.answer.transport ?? NONE);
+    this.#figure("Producer", figures?.epoch === undefined ? NONE : `epoch ${figures.epoch}`);
+    this.#figure("Reconnects", figures ? whole(figures.reconnects) : NONE);
+    this.#figure("Offset", turn && turn.answer.after >= 0 ? `seq ${turn.answer.after}` : NONE);
+    const longest = Math.max(...(figures?.shown ?? []), 0);
+    this.#gaps.replaceChildren(
+      sparkline(figures?.shown ?? []),
+      element("p", {
+        className: "small",
+        textContent: longest
+          ? `Gaps between chunks, the longest ${duration(longest)}`
+          : "Gaps between chunks",
+      }),
+    );
+    const here = turn?.running && turn.id !== undefined;
+    this.#cut.disabled = !here;
+    this.#kill.disabled = !here;
+  }
+
+  #figure(name: string, value: string): void {
+    let shown = this.#drawn.get(name);
+    if (!shown) {
+      shown = element("dd");
+      this.#drawn.set(name, shown);
+      this.#figures.append(element("div", {}, element("dt", { textContent: name }), shown));
+    }
+    if (shown.textContent !== value) shown.textContent = value;
+  }
+
+  #button(name: Icon, label: string, does: () => void): HTMLButtonElement {
+    const button = element("button", { type: "button", className: "button" }, icon(name), label);
+    button.addEventListener("click", does);
+    return button;
+  }
+}

@@ -1,0 +1,101 @@
+import { element, part } from "./element";
+import { EXAMPLES } from "./examples";
+import { ReadingPlace } from "./scroll";
+import type { Turn } from "./turn";
+import { TurnView } from "./turn-view";
+import { words } from "./wording";
+
+/** The turns on the page, and the reader's place in them. */
+export class Transcript {
+  /** After the last answer was rendered anew. */
+  onrender = (_view: TurnView): void => {};
+  /** A heading's own link, or its entry in the contents. */
+  onheading = (_view: TurnView, _id: string): void => {};
+  onexample = (_question: string, _model: string): void => {};
+  oncopied = (): void => {};
+  onregenerate = (): void => {};
+  onchoose = (_sibling: Turn): void => {};
+  readonly #host = part("turns");
+  readonly #empty = part("empty");
+  readonly #place = new ReadingPlace(part("scroller"), this.#host, part<HTMLButtonElement>("jump"));
+  /** Kept while its turn may be shown again. */
+  readonly #views = new Map<Turn, TurnView>();
+  #turns: readonly Turn[] = [];
+
+  constructor() {
+    this.#host.addEventListener("click", (event) => this.#onlink(event));
+    part("examples").replaceChildren(
+      ...EXAMPLES.map(({ title, text, model }) => {
+        const button = element(
+          "button",
+          { type: "button", className: "example" },
+          element("strong", { textContent: title }),
+          element("span", { textContent: text }),
+        );
+        button.addEventListener("click", () => this.onexample(text, model));
+        return element("li", {}, button);
+      }),
+    );
+  }
+
+  #onlink(event: MouseEvent): void {
+    if (!(event.target instanceof Element) || event.ctrlKey || event.metaKey) return;
+    const heading = event.target.closest("a.anchor")?.closest("[id]");
+    const view = [...this.#views.values()].find(({ node }) => node.contains(heading ?? null));
+    if (!view || !heading) return;
+    event.preventDefault();
+    this.onheading(view, heading.id);
+  }
+
+  get last(): TurnView | undefined {
+    const turn = this.#turns.at(-1);
+    return turn && this.#views.get(turn);
+  }
+
+  show(turns: readonly Turn[]): void {
+    const asked = turns.at(-1) !== this.#turns.at(-1);
+    this.#turns = turns;
+    const kept = new Set(turns.flatMap(({ siblings }) => siblings));
+    for (const turn of this.#views.keys()) if (!kept.has(turn)) this.#views.delete(turn);
+    this.#lay(turns.map((turn) => this.#of(turn)));
+    this.#empty.hidden = turns.length > 0;
+    if (asked) this.#place.toEnd();
+  }
+
+  /** More of an answer came. */
+  came(text: string): void {
+    this.#place.came(words(text));
+  }
+
+  toEnd(): void {
+    this.#place.toEnd();
+  }
+
+  toElement(id: string): void {
+    const target = document.getElementById(id);
+    if (target) this.#place.to(target);
+  }
+
+  /** Only what differs is moved: what the reader looks at stays where it is. */
+  #lay(views: readonly TurnView[]): void {
+    const nodes = new Set<Element>(views.map(({ node }) => node));
+    for (const node of [...this.#host.children]) if (!nodes.has(node)) node.remove();
+    for (const [index, view] of views.entries()) {
+      const there = this.#host.children[index];
+      if (there !== view.node) this.#host.insertBefore(view.node, there ?? null);
+      view.last = index === views.length - 1;
+    }
+  }
+
+  #of(turn: Turn): TurnView {
+    const known = this.#views.get(turn);
+    if (known) return known;
+    const view = new TurnView(turn);
+    view.onrender = () => view === this.last && this.onrender(view);
+    view.oncopied = () => this.oncopied();
+    view.onregenerate = () => this.onregenerate();
+    view.onchoose = (sibling) => this.onchoose(sibling);
+    this.#views.set(turn, view);
+    return view;
+  }
+}

@@ -20,6 +20,7 @@ from functions.produce import produce
 from functions.sweep import sweep
 from functions.wiring import Services
 from local.errors import Failed
+from local.metrics import Figures, with_metrics
 from shared.administration import Administration
 from shared.dialects import native
 from shared.errors import Forbidden, InvalidRequest, NotFound, Unavailable
@@ -70,7 +71,7 @@ def run(
 async def _run(
     listener: socket.socket, settings: Settings, store: Store, ready: Callable[[], None]
 ) -> None:
-    producers = Producers()
+    producers, figures = Producers(), Figures()
 
     async def launch(key: StreamKey) -> None:
         producers.launch(produce(services, key))
@@ -78,7 +79,10 @@ async def _run(
     try:
         # An issuer of tokens may run on this machine, as all else does.
         fetch = partial(jwks.fetch, loopback=True)
-        services = replace(Services.on(store, settings, fetch=fetch, launch=launch), live=producers)
+        services = Services.on(
+            store, settings, fetch=fetch, launch=launch, metrics=figures.metrics(settings)
+        )
+        services = replace(services, live=producers)
     except ValueError as error:
         raise Failed(f"a setting is wrong: {error}") from error
     try:
@@ -86,7 +90,7 @@ async def _run(
     except InvalidRequest as error:
         raise Failed(f"the key `{DEMO}` is another tenant's in this database") from error
 
-    app = one_port(stream.build(services), api.build(services))
+    app = with_metrics(one_port(stream.build(services), api.build(services)), figures)
     config = uvicorn.Config(
         with_request_lines(only_here(app)),
         lifespan="off",

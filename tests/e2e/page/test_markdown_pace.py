@@ -11,8 +11,8 @@ pytestmark = pytest.mark.e2e
 
 SECTION = """## Part {n}
 
-A paragraph with **bold** words, `code`, a [link](https://example.com/{n}) and enough text that it wraps
-over several lines of the page, as paragraphs do. It has a second sentence, too.
+A paragraph with **bold** words, `code`, a [link](https://example.com/{n}) and enough text that it
+wraps over several lines of the page, as paragraphs do. It has a second sentence, too.
 
 - An item of a list, with *emphasis*
 - Another one

@@ -26,8 +26,6 @@ const CONFIG = {
   // All values but these are held to be addresses.
   ADD_URI_SAFE_ATTR: ["data-align", "data-language", "dir", "start"],
   ALLOWED_URI_REGEXP: /^(?:https?:\/\/|mailto:)./i,
-  // Those whose values are no addresses.
-  ADD_URI_SAFE_ATTR: ["data-align", "data-language", "dir", "start"],
   ALLOW_ARIA_ATTR: false,
   ALLOW_DATA_ATTR: false,
   RETURN_DOM_FRAGMENT: true,

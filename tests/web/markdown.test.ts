@@ -116,6 +116,8 @@ test("what is closed says so as soon as can be", () => {
   assert.deepEqual(closedBy("- item\n\n"), []);
   assert.deepEqual(closedBy("- item\n\ntext\n"), ["list"]);
   assert.deepEqual(closedBy("- item\n\n1"), []);
+  assert.deepEqual(closedBy("text\na | b\n--|--"), []); // "--|--x" makes no table, and all of it is text
+  assert.deepEqual(closedBy("text\na | b\n--|--\n"), ["paragraph"]);
 });
 
 test("a definition reaches back to what is closed, and a half written one does not", () => {

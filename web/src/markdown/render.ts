@@ -117,7 +117,10 @@ function paragraph(tokens: Token[], writing: boolean): Shape {
   const split = texts.flatMap((content) => {
     return [open, Object.assign(Object.create(inline), { content: content.trim() }), close];
   });
-  return { frame: { key: "long", open: () => "<div>", close: "</div>" }, parts: parts(split, writing) };
+  return {
+    frame: { key: "long", open: () => "<div>", close: "</div>" },
+    parts: parts(split, writing),
+  };
 }
 
 function lines(tokens: Token[], writing: boolean): Shape {

@@ -31,7 +31,7 @@ def __getattr__(name: str) -> Any:
     # Lambda asks for `handler` during init, where its making belongs; who only wants `build`
     # (the local run, the tests) must not make a client for a region.
     if name == "handler":
-        return lambda_handler(build(Services.from_env()))
+        return lambda_handler(build(Services.from_env("api")))
     raise AttributeError(name)
 
 
@@ -77,7 +77,7 @@ class _Routes:
         self._log = services.log
         self._lifecycle = services.lifecycle
         self._takeovers = services.takeovers
-        self._polls = Polls(services.audit)
+        self._polls = Polls(services.audit, services.metrics)
 
     async def start(self, request: Request) -> Response:
         """Begin a stream that nobody waits for; `produce` does the rest."""

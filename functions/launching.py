@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from shared.errors import Unavailable
+from shared.metrics import SUCCESSION, Metrics
 from shared.records import StreamKey
 from shared.settings import Settings
 from shared.takeover import Launch
@@ -41,3 +42,18 @@ def lambda_launch(settings: Settings) -> Launch:
             raise Unavailable("The stream's producer could not be started.") from error
 
     return launch
+
+
+def counted(launch: Launch, metrics: Metrics) -> Launch:
+    """The same, of which metrics are told."""
+
+    async def launching(key: StreamKey) -> None:
+        failed = True
+        try:
+            await launch(key)
+            failed = False
+        finally:
+            figures = {"Launches": 1, "LaunchFailures": int(failed)}
+            metrics.tell(SUCCESSION, figures, **key.names)
+
+    return launching

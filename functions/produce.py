@@ -52,4 +52,4 @@ def handler(event: dict[str, str], context: Any) -> None:
 def _process(name: str) -> tuple[Services, asyncio.Runner]:
     # Who hands over launches this very function, whose name no stack can give to itself.
     settings = replace(Settings.from_env(), produce_function=name)
-    return Services.on_aws(settings), asyncio.Runner()
+    return Services.on_aws(settings, "produce"), asyncio.Runner()

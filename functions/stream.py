@@ -24,9 +24,11 @@ from shared.export import stream_document, user_document
 from shared.follower import Follower
 from shared.identity import ADMIN, READ, STREAM
 from shared.identity.keys import Keys
+from shared.metrics import CONNECTION, REFUSAL
 from shared.middleware.authorization import Endpoint, caller_of
 from shared.quotas import rate_limit_headers
 from shared.reading import note_reading
+from shared.reception import Reception
 from shared.records import Record, StreamKey
 from shared.seats import RENEW_S, Seat
 from shared.starting import Started
@@ -46,7 +48,7 @@ PARKED_RETRY_MS = 15_000
 
 def create() -> ASGIApp:
     """The app for Lambda, made from the environment."""
-    return build(Services.from_env())
+    return build(Services.from_env("stream"))
 
 
 def build(services: Services) -> ASGIApp:
@@ -136,6 +138,7 @@ async def _follow(services: Services, request: Request, key: StreamKey, after: i
     follower = Follower(services.takeovers, services.live, key, after)
     stream = EventStream(services, request, key, follower)
     if not await stream.take_seat():
+        services.metrics.tell(REFUSAL, {"Refusals": 1}, limit="followers", **key.names)
         return _full(key, after)
     try:
         if await stream.begin():
@@ -224,6 +227,7 @@ class EventStream(Response):
         bounds = self._caller.bounds
         self._idle_s = bounds.idle_s
         now = asyncio.get_running_loop().time()
+        self._reception = Reception(services.log, follower.after)
         deadline = invocation_deadline(request)
         end = math.inf if deadline is None else deadline
         self._gives_up_at = end - FOLLOW_MARGIN_S / 2
@@ -262,6 +266,7 @@ class EventStream(Response):
                 await send(message)
 
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        left = False
         try:
             # Whatever happens, the follower is closed before the production is awaited: while its
             # client counts as attached, it holds a throttled model back.
@@ -269,12 +274,13 @@ class EventStream(Response):
                 await send_in_time(start)
                 await self._send_all(send_in_time, gone)
         except OSError:
-            pass  # The client has left; the log is where it goes on.
+            left = True  # The client; the log is where it goes on.
         except asyncio.CancelledError:
             if self._production:
                 self._production.cancel()  # we are told to stop: it hands over
             raise
         finally:
+            self._reception.over(left=left or gone.done(), ended=self._follower.ended)
             gone.cancel()
             try:
                 if self._production:
@@ -293,6 +299,7 @@ class EventStream(Response):
             if data:
                 await send({"type": "http.response.body", "body": data, "more_body": True})
                 sent_at = loop.time()
+                self._reception.sent(records)
             try:
                 if retry_ms := await self._over():
                     data = self._encoder.reconnect(self._follower.after, retry_ms=retry_ms)
@@ -338,6 +345,8 @@ class EventStream(Response):
     async def _leave(self) -> None:
         """Give the seat back, and tell the audit from where to where this connection went."""
         await self.leave_seat()
+        metrics, figures = self._services.metrics, self._reception.figures()
+        metrics.tell(CONNECTION, figures, **self._key.names)
         ended, attached = self._follower.ended, self._production is not None
         if ended and attached:
             return  # the stream's own first and last entries tell it

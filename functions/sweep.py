@@ -12,6 +12,7 @@ from functions.wiring import Services
 from shared.erasure import Erasure
 from shared.errors import NotFound
 from shared.logger import logger
+from shared.metrics import SWEEP
 from shared.records import StreamKey
 from shared.schema import OPEN_SHARDS
 from shared.tenants import Policy
@@ -28,8 +29,7 @@ OPEN_SHARE = 0.6
 #: How many open streams are looked at at once.
 AT_ONCE = 16
 
-#: What there is to count.
-WORK = ("looked at", "taken over", "parked", "closed", "erased", "failed")
+#: How often it did what: looked at, taken over, parked, closed, erased, failed.
 Done = Counter[str]
 
 
@@ -44,6 +44,8 @@ async def sweep(services: Services, *, deadline: float) -> Done:
     until = now + (deadline - MARGIN_S - now) * OPEN_SHARE
     await _tend_open(services, done, until)
     await _erase(services, done, deadline)
+    figures = {f"Sweep{what.title().replace(' ', '')}": count for what, count in done.items()}
+    services.metrics.tell(SWEEP, figures)
     return done
 
 
@@ -122,20 +124,9 @@ def handler(_event: Any, context: Any) -> None:
     services, runner = _process()
     remaining_s = context.get_remaining_time_in_millis() / 1000
     deadline = runner.get_loop().time() + min(remaining_s, EVERY_S)
-    done = runner.run(sweep(services, deadline=deadline))
-    _tell(done)
-
-
-def _tell(done: Done) -> None:
-    """What it did, as a log line that is metrics, too (CloudWatch's embedded metric format)."""
-    from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
-
-    metrics = EphemeralMetrics(namespace="Sluice", service="sweep")
-    for name in WORK:
-        metrics.add_metric(name.title().replace(" ", ""), MetricUnit.Count, done[name])
-    metrics.flush_metrics()
+    runner.run(sweep(services, deadline=deadline))
 
 
 @functools.cache
 def _process() -> tuple[Services, asyncio.Runner]:
-    return Services.from_env(), asyncio.Runner()
+    return Services.from_env("sweep"), asyncio.Runner()

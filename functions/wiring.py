@@ -13,7 +13,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from functions.launching import lambda_launch
+from functions.emf import emf
+from functions.launching import counted, lambda_launch
 from shared.answer import Work
 from shared.audit.trail import Audit
 from shared.authority import Authority
@@ -33,6 +34,7 @@ from shared.identity import jwks
 from shared.lifecycle import Lifecycle
 from shared.live import Live
 from shared.log import Log
+from shared.metrics import SILENT, Metrics
 from shared.middleware import stack
 from shared.middleware.authorization import Endpoint
 from shared.models import CHARS_A_TOKEN, CHARS_A_TOKEN_MAX, Models, Provider
@@ -77,6 +79,7 @@ class Services:
         *,
         launch: Launch | None = None,
         log: Log | None = None,
+        metrics: Metrics = SILENT,
         fetch: jwks.Fetch = jwks.fetch,
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = elapsed,
@@ -90,7 +93,7 @@ class Services:
         return cls(
             settings=settings,
             log=log,
-            lifecycle=Lifecycle(store, log, quotas, audit),
+            lifecycle=Lifecycle(store, log, quotas, audit, metrics),
             authority=Authority(
                 store, Tenants(store, clock=clock), fetch=fetch, now=now, clock=clock
             ),
@@ -98,19 +101,27 @@ class Services:
             audit=audit,
             models=models or Models(providers(settings)),
             breakers=Breakers(
-                store, slow_first_token_s=float(settings.slow_first_token_s), now=now
+                store,
+                slow_first_token_s=float(settings.slow_first_token_s),
+                now=now,
+                metrics=metrics,
             ),
             seats=Seats(store, now=now),
-            launch=launch or lambda_launch(settings),
+            launch=counted(launch or lambda_launch(settings), metrics),
         )
 
     @classmethod
-    def from_env(cls) -> Self:
-        return cls.on_aws(Settings.from_env())
+    def from_env(cls, function: str) -> Self:
+        return cls.on_aws(Settings.from_env(), function)
 
     @classmethod
-    def on_aws(cls, settings: Settings) -> Self:
-        return cls.on(dynamodb(settings), settings)
+    def on_aws(cls, settings: Settings, function: str) -> Self:
+        """What the function of this name is made of."""
+        return cls.on(dynamodb(settings), settings, metrics=emf(settings, function))
+
+    @property
+    def metrics(self) -> Metrics:
+        return self.lifecycle.metrics
 
     @property
     def erasures(self) -> Erasures:
@@ -247,7 +258,7 @@ def app(endpoints: Sequence[Endpoint], services: Services) -> ASGIApp:
             raise _translated(error, scope, router) from None
 
     digest = services.settings.edge_digest
-    return stack(routed, services.authority, services.audit, edge_digest=digest)
+    return stack(routed, services.authority, services.audit, services.metrics, edge_digest=digest)
 
 
 async def read_body(request: Request) -> bytes:

@@ -189,6 +189,7 @@ class Compute:
                 for name, table in self._tables.items()
             },
             "SLUICE_VERSION": _version(),
+            "SLUICE_METRICS_NAMESPACE": self._stack.stack_name,
             "SLUICE_OPENAI_BASE_URL": config.openai_base_url,
             "SLUICE_OPENAI_API_KEY_SECRET": config.openai_secret_name and self._secret_arn(),
             "SLUICE_BEDROCK_MODELS": ",".join(config.bedrock_models),

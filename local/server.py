@@ -20,6 +20,7 @@ from functions.sweep import sweep
 from functions.wiring import Services
 from local import page
 from local.errors import Failed
+from local.metrics import Figures, with_metrics
 from local.producers import Mortal, Producers, on_machines
 from shared.administration import Administration
 from shared.errors import Forbidden, InvalidRequest, NotFound, Unavailable
@@ -69,7 +70,7 @@ def run(
 async def _run(
     listener: socket.socket, settings: Settings, store: Store, ready: Callable[[], None]
 ) -> None:
-    producers = Producers()
+    producers, figures = Producers(), Figures()
 
     async def launch(key: StreamKey) -> None:
         producers.launch(produce(services, key))
@@ -77,7 +78,13 @@ async def _run(
     try:
         # An issuer of tokens may run on this machine, as all else does.
         fetch = partial(jwks.fetch, loopback=True)
-        services = Services.on(Mortal(store), settings, fetch=fetch, launch=launch)
+        services = Services.on(
+            Mortal(store),
+            settings,
+            fetch=fetch,
+            launch=launch,
+            metrics=figures.metrics(settings),
+        )
         services = replace(services, live=producers)
     except ValueError as error:
         raise Failed(f"a setting is wrong: {error}") from error
@@ -86,8 +93,9 @@ async def _run(
     except InvalidRequest as error:
         raise Failed(f"the key `{DEMO}` is another tenant's in this database") from error
 
+    app = with_metrics(served(services, producers), figures)
     config = uvicorn.Config(
-        with_request_lines(only_here(served(services, producers))),
+        with_request_lines(only_here(app)),
         lifespan="off",
         ws="none",
         access_log=False,

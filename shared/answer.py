@@ -5,6 +5,7 @@ or the producer, for a control or for want of time.
 """
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from enum import Enum, auto
@@ -17,6 +18,7 @@ from shared.models import Ask, Continuation, Finish, Usage, continued, estimate
 from shared.models.fallback import Fallback
 from shared.pacing import Pacer, Pacing
 from shared.past import Past
+from shared.pulse import Pulse
 from shared.records import FinishReason
 from shared.redaction import PolicyViolation, Redactor
 
@@ -71,6 +73,8 @@ class Answer:
         self.error: SluiceError | None = None
         #: What it has said and nobody has written.
         self.held = Held(work.redactor, pacer, work.chars_max)
+        self.pulse = Pulse()
+        self._redactor = work.redactor
         self._ask = work.ask
         self._model = work.model
         self._short = work.short
@@ -81,6 +85,7 @@ class Answer:
     def begin(self, said: str, channel: Channel) -> None:
         """Have the model go on behind what was `said` before, if anything was."""
         self._ask = replace(self._ask, said=said)
+        self.pulse.asked()
         self._reading = asyncio.create_task(self._read(channel))
 
     async def close(self) -> None:
@@ -147,6 +152,11 @@ class Answer:
         """How the model goes on with what was said before."""
         return self._model.continuation
 
+    @property
+    def redactions(self) -> Mapping[str, int]:
+        """How often each rule has replaced something, or ended it."""
+        return self._redactor.counts
+
     async def _read(self, channel: Channel) -> None:
         """Read the model into the text held, never further ahead than may be held."""
         goes_on = bool(self._ask.said)
@@ -160,6 +170,7 @@ class Answer:
                         self._finish = delta
                         self.stop(End.FINISHED)
                     elif not self.end:
+                        self.pulse.heard(len(delta))
                         self._take(delta)
                     if self.end:
                         return

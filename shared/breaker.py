@@ -26,6 +26,7 @@ from typing import Self
 
 from shared.errors import Unavailable
 from shared.logger import logger
+from shared.metrics import BREAKER, SILENT, Metrics
 from shared.records import Item
 from shared.schema import TENANTS
 from shared.table import Put, Store, Update, Write
@@ -95,6 +96,7 @@ class State:
         )
 
 
+_CHANGED = {"BreakerChanges": 1}
 #: Also where there is no item: an item has a window or a generation.
 _NEW = State()
 
@@ -108,8 +110,10 @@ class Breakers:
         *,
         slow_first_token_s: float = SLOW_FIRST_TOKEN_S,
         now: Callable[[], float] = time.time,
+        metrics: Metrics = SILENT,
     ) -> None:
         self.slow_first_token_s = slow_first_token_s
+        self._metrics = metrics
         self._store = store
         self._now = now
         #: By model, what its item was when it was read or written last, and when that was.
@@ -151,6 +155,7 @@ class Breakers:
                 closed = State(call.state.generation + 1)
                 if await self._change(call.model, call.state, closed) == closed:
                     logger.info("breaker closed", extra={"model": call.model})
+                    self._metrics.tell(BREAKER, _CHANGED, model=call.model, state="closed")
             elif state.generation == call.state.generation and state.counts_at(self._now_ms()):
                 await self._write(call.model, self._counting(call.model, state, calls=1))
 
@@ -176,6 +181,7 @@ class Breakers:
         if await self._change(model, state, opened) == opened:
             open_s = opened.open_until / 1000 - self._now()
             logger.warning("breaker opened", extra={"model": model, "open_s": round(open_s)})
+            self._metrics.tell(BREAKER, _CHANGED, model=model, state="opened")
 
     async def _count_failure(self, call: "Call", calls: int) -> bool:
         """False where it does not count: the call is of an earlier generation."""

@@ -214,6 +214,10 @@ class LimitExceeded(SluiceError):
         )
         self.retry_after_s = retry_after_s
 
+    @property
+    def policy(self) -> str:
+        return str(self.extensions["policy"])
+
 
 def rate_limit_policy(policy: str, limit: int, window_s: int, unit: str) -> str:
     """One item of `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-11, section 3).

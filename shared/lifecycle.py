@@ -19,9 +19,10 @@ from shared.audit import Actor, Chain, Entry, Event, Head
 from shared.audit.linking import RETENTION_DAYS, again, draft, link, writes
 from shared.audit.trail import Audit
 from shared.authority import Caller, actor
-from shared.errors import Busy, NotFound, ProducerLost, SluiceError, Unavailable
+from shared.errors import TYPE_PREFIX, Busy, NotFound, ProducerLost, SluiceError, Unavailable
 from shared.idempotency import Idempotency
 from shared.log import Log, closing
+from shared.metrics import ANSWER, FAILURE, SILENT, Metrics
 from shared.past import Past
 from shared.quotas import Admission, Left, Quotas, Wanted, settlement
 from shared.records import DAY_S, FinishReason, Item, Kind, Record, Status, StreamKey
@@ -39,6 +40,13 @@ CONTROL_TRIES_MAX = 100
 AUDIT_TRIES_MAX = 10
 
 
+_COUNTED: Mapping[str, str] = {
+    Status.COMPLETED: "AnswersCompleted",
+    Status.CANCELLED: "AnswersCancelled",
+    Status.FAILED: "AnswersFailed",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Opening:
     """A stream that a caller may begin, if there is enough left for what is `wanted`."""
@@ -54,9 +62,12 @@ class Opening:
 class Lifecycle:
     """Opens, steers and closes streams. Every method raises `Unavailable` where the store fails."""
 
-    def __init__(self, store: Store, log: Log, quotas: Quotas, audit: Audit) -> None:
+    def __init__(
+        self, store: Store, log: Log, quotas: Quotas, audit: Audit, metrics: Metrics = SILENT
+    ) -> None:
         self.store = store
         self.log = log
+        self.metrics = metrics
         self._quotas = quotas
         self._audit = audit
 
@@ -149,6 +160,12 @@ class Lifecycle:
 
     async def close(self, key: StreamKey, past: Past, closed: Record) -> Record:
         """End a stream. Returns the record that holds the slot afterwards, as `Log.append` does."""
+        holder = await self._close(key, past, closed)
+        if holder.by == closed.by:
+            self._tell_end(key, past.opened, holder)
+        return holder
+
+    async def _close(self, key: StreamKey, past: Past, closed: Record) -> Record:
         usage = closed.body["usage"] or {}
         tokens = usage.get("input_tokens", 0) + usage.get("output_tokens", 0)
         settled = settlement(past.holds, tokens)
@@ -259,6 +276,22 @@ class Lifecycle:
         )
         return await self.close(key, past, closed)
 
+    def _tell_end(self, key: StreamKey, opened: Record, closed: Record) -> None:
+        """Tell the metrics. Who closes a stream and dies before this leaves it untold."""
+        body, about = closed.body, about_stream(key, opened)
+        usage, problem = body["usage"] or {}, (body["error"] or {}).get("type", "")
+        figures = {
+            _COUNTED[body["status"]]: 1,
+            "AnswerTime": closed.at - opened.at,
+            "InputTokens": usage.get("input_tokens", 0),
+            "OutputTokens": usage.get("output_tokens", 0),
+        }
+        about |= {"finish_reason": body["finish_reason"]}
+        if body["status"] == Status.FAILED:
+            about |= {"problem": problem.removeprefix(TYPE_PREFIX)}
+            self.metrics.tell(FAILURE, {"Failures": 1}, **about)
+        self.metrics.tell(ANSWER, figures, **about)
+
     async def _ask_again(self, ask: Callable[[], Awaitable[Conflict | None]]) -> Conflict | None:
         """Where it stays unknown whether something was written, ask again with the same."""
         for _ in range(LOST_TRIES_MAX - 1):
@@ -289,6 +322,11 @@ class Lifecycle:
             retention_days=_retention_days(head),
         )
         return link(entry, head)
+
+
+def about_stream(key: StreamKey, opened: Record) -> dict[str, str]:
+    """What metrics say of which stream it is."""
+    return {**key.names, "model": opened.body["model"]}
 
 
 def who(opened: Record) -> Actor:

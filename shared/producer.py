@@ -31,14 +31,16 @@ from shared.answer import Answer, End, Work
 from shared.audit import Event
 from shared.authority import Authority
 from shared.errors import NotFound, OutOfTime, SluiceError, Unavailable
-from shared.lifecycle import who
+from shared.lifecycle import about_stream, who
 from shared.live import Channel, Live
 from shared.log import DEAD_AFTER_S, HEARTBEAT_S, PAUSE_S, closing
+from shared.metrics import PRODUCTION
 from shared.models import Usage
 from shared.pacing import Pacer
 from shared.past import DEADLINE, QUOTA, SHUTDOWN, Past
 from shared.permit import Permit
 from shared.records import FENCING, FinishReason, Kind, Record, Status, StreamKey
+from shared.redaction import tell_redactions
 from shared.takeover import HANDOVERS_MAX, Takeovers
 
 #: How long a write is tried again while the store does not answer. A producer that cannot write
@@ -130,6 +132,7 @@ class Producer:
             finally:
                 self.begun.set()
                 await self._answer.close()
+                self._tell()
 
     async def _begin(self, known: Sequence[Record]) -> None:
         """Take the stream over. What a producer before us has still written until then counts.
@@ -166,6 +169,8 @@ class Producer:
             if holder.by == self._by:
                 self.written_chars += len(text)
                 self._pacer.wrote(began)
+                if text:
+                    self._answer.pulse.showed(self._log.now_ms() - self._past.opened.at)
             else:
                 # A control was faster: whether there may be more text is to be asked again.
                 self._answer.held.give_back(text)
@@ -210,6 +215,7 @@ class Producer:
             if (await self._offer(parked)).by == self._by:
                 raise _Over
         self._last_write = loop.time()
+        self._answer.pulse.rested()
 
     async def _granted(self, until: float) -> bool:
         """Look at the log until it lets us go on or ends us, or it is too late."""
@@ -225,6 +231,14 @@ class Producer:
                 for record in (await self._log.read(self.key, self._seq - 1)).records:
                     self._accept(record)
         return True
+
+    def _tell(self) -> None:
+        """Tell how the answer went, as far as it was this producer's."""
+        metrics, about = self._lifecycle.metrics, about_stream(self.key, self._past.opened)
+        tokens = self._answer.usage.output_tokens
+        figures = self._answer.pulse.figures(tokens, begins=not self._past.said)
+        metrics.tell(PRODUCTION, figures, **about)
+        tell_redactions(metrics, self._answer.redactions, **about)
 
     def _leave(self, why: str) -> None:
         """Have another producer go on; not for ever, as a model may never come to an end."""
@@ -245,7 +259,7 @@ class Producer:
         if self._answer.end is End.LEFT:
             await self._append(Kind.VACANT, {"reason": self._leaves})
             if self._answer.end is End.LEFT:
-                await self._takeovers.launch(self.key)
+                await self._takeovers.hand_over(self.key)
                 return
         if self._waits_for_more and self._answer.reason == FinishReason.QUOTA:
             await self._append(Kind.PAUSE, {"reason": QUOTA, "parked": True})
@@ -359,7 +373,7 @@ class Producer:
                     if holder.by != self._by:
                         self._answer.held.give_back(offered.text)
                     elif offered.kind == Kind.VACANT:
-                        return await self._takeovers.launch(self.key)
+                        return await self._takeovers.hand_over(self.key)
                     elif offered.closes or offered.parked:
                         return None
                     else:

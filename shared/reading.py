@@ -10,6 +10,7 @@ from shared.elapsed import elapsed
 from shared.errors import Unavailable
 from shared.follower import Page
 from shared.logger import logger
+from shared.metrics import POLLING, SILENT, Metrics
 from shared.records import StreamKey
 
 #: After so long without a poll a session is over.
@@ -48,6 +49,9 @@ class _Session:
     end: int
     over_at: float = 0.0
     told: tuple[int, int] | None = None
+    polls: int = 0
+    #: How many of them the metrics were told of.
+    counted: int = 0
 
 
 class Polls:
@@ -59,8 +63,15 @@ class Polls:
     knows nothing of what others serve: a session has its entries in each that it comes to.
     """
 
-    def __init__(self, audit: Audit, *, clock: Callable[[], float] = elapsed) -> None:
+    def __init__(
+        self,
+        audit: Audit,
+        metrics: Metrics = SILENT,
+        *,
+        clock: Callable[[], float] = elapsed,
+    ) -> None:
         self._audit = audit
+        self._metrics = metrics
         self._clock = clock
         #: In the order of their last polls.
         self._sessions: dict[tuple[StreamKey, str, str | None], _Session] = {}
@@ -72,14 +83,25 @@ class Polls:
         session = self._sessions.pop(name, None) or _Session(key, caller, after, page.next)
         session.start, session.end = min(session.start, after), max(session.end, page.next)
         session.over_at = self._clock() + SESSION_S
+        session.polls += 1
         self._sessions[name] = session
         ends = page.newest.closes and page.newest.seq == page.next
         for each in (*over, session) if ends or session.told is None else over:
+            self._count(each)
             if each.told != (each.start, each.end):
                 each.told = (each.start, each.end)
                 await note_reading(
                     self._audit, each.key, each.caller, Event.POLLED, each.start, each.end
                 )
+
+    def _count(self, session: _Session) -> None:
+        """Tell the metrics of the polls since the last time."""
+        figures = {
+            "PollSessions": int(not session.counted),
+            "Polls": session.polls - session.counted,
+        }
+        session.counted = session.polls
+        self._metrics.tell(POLLING, figures, **session.key.names)
 
     def _over(self, name: tuple[StreamKey, str, str | None]) -> list[_Session]:
         """The sessions that are over, of which this poll takes care: its own, and the oldest."""

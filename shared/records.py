@@ -85,6 +85,11 @@ class StreamKey:
         return f"{self.tenant}#{self.stream}"
 
     @property
+    def names(self) -> dict[str, str]:
+        """What a line of the log, or of metrics, says of which stream it is about."""
+        return {"tenant": self.tenant, "stream": self.stream}
+
+    @property
     def path(self) -> str:
         """Where a client finds the stream; the tenant is in its key."""
         return f"/v1/streams/{self.stream}"

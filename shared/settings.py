@@ -59,6 +59,14 @@ class Settings:
     edge_digest: str = _setting(
         "SLUICE_EDGE_DIGEST", "", "SHA-256 of what only the edge knows: from it, a viewer's address"
     )
+    metrics_namespace: str = _setting(
+        "SLUICE_METRICS_NAMESPACE", "Sluice", "Namespace of the metrics in CloudWatch"
+    )
+    metrics_models: str = _setting(
+        "SLUICE_METRICS_MODELS",
+        "",
+        "Models that metrics tell apart, by commas, beside `demo` and those of Bedrock",
+    )
     region: str = _setting("AWS_REGION", "us-east-1", "AWS region; Lambda sets it")
     version: str = _setting("SLUICE_VERSION", "dev", "What `GET /healthz` reports")
 
@@ -72,3 +80,13 @@ class Settings:
                 if env.get(f.metadata["env"], "") != ""
             }
         )
+
+    @property
+    def told_models(self) -> frozenset[str]:
+        """The models that metrics tell apart; each of the others is `other`."""
+        bedrock = (f"bedrock/{name}" for name in _listed(self.bedrock_models))
+        return frozenset(("demo", *bedrock, *_listed(self.metrics_models)))
+
+
+def _listed(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]

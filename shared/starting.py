@@ -4,6 +4,7 @@ allowed? → parent's conversation → redaction of prompts → quotas → open
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
@@ -28,7 +29,7 @@ from shared.models.fallback import Fallback
 from shared.pacing import Pacing
 from shared.quotas import OUTPUT_TOKENS_DEFAULT, Left, Wanted
 from shared.records import Record, StreamKey, dump
-from shared.redaction import PolicyViolation, redact
+from shared.redaction import PolicyViolation, redact, tell_redactions
 from shared.steering import cancel
 from shared.tenants import Tenant
 
@@ -123,7 +124,9 @@ class Starting:
                 if idempotency and (key := await self._claimed(idempotency, caller)):
                     return Replayed(key)
                 start = await self._continue_from(caller, start)
-            start = _redacted(caller.tenant, start)
+            start, redactions = _redacted(caller.tenant, start)
+            about = {"tenant": caller.tenant.name, "model": start.model}
+            tell_redactions(self._lifecycle.metrics, redactions, **about)
             try:
                 return await self._open(caller, start, epoch, idempotency)
             except LimitExceeded:
@@ -163,7 +166,7 @@ class Starting:
         parent = StreamKey(caller.tenant.name, start.parent or "")
         if self._log.is_expired(parent) or not may_see(caller.identity, parent):
             raise unknown_stream(parent.stream)
-        _opening(_redacted(caller.tenant, await self._with_parent(parent, start)))
+        _opening(_redacted(caller.tenant, await self._with_parent(parent, start))[0])
         await cancel(self._lifecycle, parent, caller)
         return await self._with_parent(parent, start)
 
@@ -199,22 +202,24 @@ def _within(bounds: Bounds, start: Start) -> Start:
     return replace(start, max_tokens=start.max_tokens or most)
 
 
-def _redacted(tenant: Tenant, start: Start) -> Start:
-    """The request as the log and the model may see it."""
-    rules = tenant.policy.redaction
+def _redacted(tenant: Tenant, start: Start) -> tuple[Start, Counter[str]]:
+    """The request as the log and the model may see it, and how often each rule made it so."""
+    rules, counts = tenant.policy.redaction, Counter[str]()
     if not rules.prompts:
-        return start
+        return start, counts
 
     def redacted(text: str, field: str) -> str:
         try:
-            return redact(text, rules, secret=tenant.secret)[0]
+            clean, found = redact(text, rules, secret=tenant.secret)
         except PolicyViolation as violation:
             raise PolicyViolated(rule=violation.rule, field=field) from None
+        counts.update(found)
+        return clean
 
     messages = tuple(replace(m, content=redacted(m.content, "messages")) for m in start.messages)
     # A client may keep the question in there, as a title.
     metadata = {name: redacted(value, "metadata") for name, value in start.metadata.items()}
-    return replace(start, messages=messages, metadata=metadata)
+    return replace(start, messages=messages, metadata=metadata), counts
 
 
 def _opening(start: Start) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from shared.audit import Actor, Event
 from shared.errors import Abandoned, Unavailable
 from shared.lifecycle import Lifecycle
 from shared.logger import logger
+from shared.metrics import SUCCESSION
 from shared.past import LOST, Past
 from shared.records import Kind, Record, StreamKey
 
@@ -35,7 +36,9 @@ Launch = Callable[[StreamKey], Awaitable[None]]
 
 
 class Takeovers:
-    """Takes streams over. Every method but `launch` raises `Unavailable` where the store fails."""
+    """Takes streams over. All but `hand_over` and `launch` raise `Unavailable` where the store
+    fails.
+    """
 
     def __init__(self, lifecycle: Lifecycle, launch: Launch) -> None:
         self.lifecycle = lifecycle
@@ -65,6 +68,7 @@ class Takeovers:
         vacant = self._behind(newest, Kind.VACANT, {"reason": LOST})
         holder = await self.lifecycle.append(key, vacant, Event.TAKEN_OVER, Actor())
         if holder.by == vacant.by:
+            self.lifecycle.metrics.tell(SUCCESSION, {"TakenOver": 1}, **key.names)
             await self.launch(key)
         return holder
 
@@ -100,6 +104,11 @@ class Takeovers:
     def _behind(self, newest: Record, kind: Kind, body: Mapping[str, Any]) -> Record:
         log = self.log
         return Record(newest.seq + 1, kind, newest.epoch, log.now_ms(), log.new_writer(), body=body)
+
+    async def hand_over(self, key: StreamKey) -> None:
+        """Have another producer go on with a stream that its own has just left vacant."""
+        self.lifecycle.metrics.tell(SUCCESSION, {"HandedOver": 1}, **key.names)
+        await self.launch(key)
 
     async def launch(self, key: StreamKey) -> None:
         """Have a vacant stream produced. Where that fails, whoever notices it next does it."""

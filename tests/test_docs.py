@@ -15,6 +15,7 @@ from shared.dialects import native
 from shared.errors import SluiceError
 from shared.identity import SCOPES, keys
 from shared.limits import Limits
+from shared.metrics import LINES
 from shared.records import Kind
 from shared.settings import Settings
 from shared.tenants import Policy
@@ -23,6 +24,7 @@ from tests.simulation.checks import CHECKS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+METRICS = (ROOT / "docs/decisions/metrics.md").read_text()
 PROTOCOL = (ROOT / "docs/protocol.md").read_text()
 SERVICES = Services.on(ModelStore(), Settings())
 POLICY = Policy()
@@ -160,6 +162,13 @@ def test_who_holds_what_the_protocol_says_is_there() -> None:
     checks = re.findall(r"`(\w+)`", "".join(re.findall(r"\|[^|]*\|\n", _told("What always holds"))))
     assert checks
     assert [name for name in checks if name not in CHECKS] == []
+
+
+def test_every_metric_is_on_its_page_with_its_unit_and_dimensions() -> None:
+    rows = re.findall(r"^\| `([A-Z]\w+)` \| ([^|]+) \| ([^|]+) \|", METRICS, re.MULTILINE)
+    told = {name: (unit, by) for name, unit, by in rows}
+    by = {line: ", ".join("×".join(f"`{n}`" for n in names) for names in line.by) for line in LINES}
+    assert told == {m.name: (m.unit, by[line]) for line in LINES for m in line.metrics}
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda p: p.name)

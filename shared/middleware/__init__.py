@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 from shared.audit.refusals import Refusals
 from shared.audit.trail import Audit
 from shared.authority import Authority
+from shared.metrics import SILENT, Metrics
 from shared.middleware.authentication import Authentication
 from shared.middleware.caches import Uncached
 from shared.middleware.context import Context
@@ -27,8 +28,15 @@ from shared.middleware.problems import Problems
 from shared.middleware.refusals import Refused
 
 
-def stack(app: ASGIApp, authority: Authority, audit: Audit, *, edge_digest: str = "") -> ASGIApp:
+def stack(
+    app: ASGIApp,
+    authority: Authority,
+    audit: Audit,
+    metrics: Metrics = SILENT,
+    *,
+    edge_digest: str = "",
+) -> ASGIApp:
     """The app behind all middleware, the outermost first."""
     origins = authority.tenants
     guarded = Authentication(Refused(OriginPolicy(app, origins), Refusals(audit)), authority)
-    return Edge(Context(Uncached(Cors(Problems(guarded), origins))), edge_digest)
+    return Edge(Context(Uncached(Cors(Problems(guarded, metrics), origins))), edge_digest)

@@ -2,6 +2,7 @@
 
 from shared.redaction.redactor import HELD_MAX, Redactor, Validator, redact
 from shared.redaction.rules import Mode, Pattern, PolicyViolation, Rules, Word
+from shared.redaction.telling import tell_redactions
 
 __all__ = [
     "HELD_MAX",
@@ -13,4 +14,5 @@ __all__ = [
     "Validator",
     "Word",
     "redact",
+    "tell_redactions",
 ]

@@ -83,7 +83,7 @@ class Rules:
         """
         fields.known(document, ("detectors", "words", "patterns", "prompts"), path)
         detectors = fields.mapping(document.get("detectors", {}), f"{path}.detectors")
-        names = _detected() if detectors else ()
+        names = detected() if detectors else ()
         fields.known(detectors, names, f"{path}.detectors")
         words = fields.items(document.get("words", []), f"{path}.words", least=0, most=WORDS_MAX)
         patterns = fields.items(
@@ -119,7 +119,7 @@ class Rules:
         }
 
 
-def _detected() -> tuple[str, ...]:
+def detected() -> tuple[str, ...]:
     """What can be detected; imported only where it is asked for."""
     from shared.redaction.detectors import NAMES
 
@@ -185,7 +185,7 @@ def _mode(value: Any, path: str) -> Mode:
 
 def _name(value: Any, path: str) -> str:
     name = fields.text(value, path, most=32)
-    if not _NAME.fullmatch(name) or name in _detected():
+    if not _NAME.fullmatch(name) or name in detected():
         raise InvalidRequest(
             f"`{path}` must be lower-case letters, digits and `_`, and not a detector's name.",
             field=path,

@@ -102,7 +102,7 @@ def test_what_was_seen_is_not_sent_again(client: Client) -> None:
 
 
 def test_pages_hold_all_of_the_text(client: Client) -> None:
-    path, after, found = client.faces("pace=5").begin(), -1, ""
+    path, after, found = client.faces("pace=5;page=2").begin(), -1, ""
     while True:
         page = client.get(f"{path}/chunks?after={after}&limit=3&wait=5").json()
         found += "".join(chunk["text"] for chunk in page["chunks"])

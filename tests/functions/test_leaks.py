@@ -21,6 +21,7 @@ import pytest_asyncio
 from shared.errors import ProviderFailed, Unavailable
 from shared.identity import jwks
 from shared.logger import logger
+from shared.metrics import ANSWER, FAILURE, PROBLEM, REDACTION, REFUSAL
 from shared.models import Ask, Continuation, Finish, Models, Usage
 from shared.models.demo import Demo
 from shared.models.openai import OpenAI
@@ -30,6 +31,7 @@ from tests.model_store import Key as Place
 from tests.shared.identity.issuer import AUDIENCE, LocalIssuer
 from tests.shared.models.upstream import Peer, Upstream
 from tests.shared.models.upstream import running as upstreaming
+from tests.told import Told
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -83,6 +85,7 @@ class Heard:
     """What came out of it all."""
 
     sluice: Sluice
+    told: Told
     #: Answers by what was asked.
     answers: list[tuple[str, httpx.Response]] = field(default_factory=list)
     #: Tokens and tickets that were made on the way.
@@ -190,8 +193,10 @@ async def heard() -> AsyncIterator[Heard]:
         async with upstreaming() as upstream:
             upstream.script = echoing
             fetch = partial(jwks.fetch, loopback=True)
-            async with running(fetch=fetch, models=models(upstream)) as sluice:
-                found = Heard(sluice)
+            told = Told()
+            parts = {"fetch": fetch, "models": models(upstream), "metrics": told.metrics()}
+            async with running(**parts) as sluice:
+                found = Heard(sluice, told)
                 with listening(found):
                     await populate(sluice, issuer)
                     for part in (streams, failures, refusals, credentials, limits, policies):
@@ -385,6 +390,12 @@ async def test_nothing_that_anyone_logs_has_any(heard: Heard) -> None:
     assert told
     text = "\n".join(f"{r.name} {r.getMessage()} {r.__dict__}" for r in told)
     assert_silent(text, secret_of(heard, PROMPT, OUTPUT, BANNED, IDEMPOTENCY, USER))
+
+
+async def test_no_metric_tells_more_than_names(heard: Heard) -> None:
+    assert {said.line for said in heard.told.said} >= {ANSWER, FAILURE, PROBLEM, REFUSAL, REDACTION}
+    secret = secret_of(heard, PROMPT, OUTPUT, BANNED, IDEMPOTENCY, USER)
+    assert_silent(str(heard.told.said), secret)
 
 
 async def test_no_problem_has_any(heard: Heard) -> None:

@@ -127,7 +127,7 @@ class Driven:
         if isinstance(parent, str) and is_stream_id(parent):
             body["parent"] = next(self._streams)
         interval = pacing.get("flush_interval_ms") if isinstance(pacing, dict) else None
-        if isinstance(interval, list) and all(type(bound) is int for bound in interval):
+        if isinstance(interval, list) and all(type(bound) in (int, float) for bound in interval):
             interval.sort()
 
 

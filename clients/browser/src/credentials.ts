@@ -25,9 +25,10 @@ export function credentials(from: Credential): Credentials {
   return {
     show: () => asking ?? ask(),
     async renew(ended) {
-      const held = asking && (await asking.catch(() => ended));
-      if (held !== undefined && held !== ended) return held; // somebody else was faster
-      return ask();
+      const before = asking;
+      const held = before && (await before.catch(() => ended));
+      if (held !== undefined && held !== ended) return held; // somebody was faster
+      return asking && asking !== before ? asking : ask(); // or is just asking
     },
   };
 }

@@ -2,19 +2,17 @@ import type { AnswerEvent } from "./types.js";
 
 /**
  * What waits for a consumer that is slower than its answer. It stays small: chunks that follow each
- * other are merged, and of states only the newest waits. What else the log says comes a few times.
+ * other are merged, and of states only the newest waits, behind all else. The rest comes a few times.
  */
 export function enqueue(waiting: AnswerEvent[], event: AnswerEvent): void {
-  if (event.type === "state") {
-    const stale = waiting.findIndex((other) => other.type === "state");
-    if (stale >= 0) waiting.splice(stale, 1);
-  }
+  const state = waiting.at(-1)?.type === "state" ? waiting.pop() : undefined;
   const last = waiting.at(-1);
   if (event.type === "chunk" && last?.type === "chunk") {
     waiting[waiting.length - 1] = { ...event, text: last.text + event.text };
   } else {
     waiting.push(event);
   }
+  if (state && event.type !== "state") waiting.push(state);
 }
 
 export interface Source {

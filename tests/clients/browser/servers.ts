@@ -2,7 +2,6 @@
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { createServer } from "node:net";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { type Answer, type Closed, Sluice, type StartRequest } from "sluice-client";
@@ -14,12 +13,19 @@ export interface Served {
   stop(): Promise<void>;
 }
 
-/** The local run, on a database that goes with it. */
-export async function localRun(): Promise<Served> {
-  const port = await freePort();
-  const child = run(".venv/bin/sluice", "dev", "--ephemeral", "--port", String(port));
-  await line(child, (said) => said.includes("Sluice is ready"));
-  return { url: `http://127.0.0.1:${port}`, stop: () => stop(child) };
+/** The local run: on a database that goes with it, or on this file. */
+export async function localRun(file?: string): Promise<Served> {
+  const where = file === undefined ? ["--ephemeral"] : ["--db", file];
+  const child = run(".venv/bin/sluice", "dev", "--port", "0", ...where);
+  const ready = await line(child, (said) => said.includes("Sluice is ready"));
+  const url = /http:\S+/.exec(ready)?.[0] as string;
+  return { url, stop: () => stop(child) };
+}
+
+/** A key of the local run on this file, which expires in a minute. To be made before it runs. */
+export async function shortLivedKey(file: string): Promise<string> {
+  const child = run(".venv/bin/sluice", "key", "add", "demo", "--db", file, "--expires", "1m");
+  return line(child, (said) => /^\S{20,}$/.test(said));
 }
 
 /** The hostile server: `tests/clients/hostile/language.py` has the words of its scenarios. */
@@ -106,12 +112,4 @@ async function stop(child: ChildProcess): Promise<void> {
   const timer = setTimeout(() => child.kill("SIGKILL"), 10_000);
   await exit;
   clearTimeout(timer);
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }

@@ -26,6 +26,7 @@ SETTINGS: Mapping[str, str] = {
     "as": "a label: scenarios that differ in it share nothing",
     "chunks": "how many there are",
     "pace": "ms from one record to the next, instead of all at once",
+    "page": "records in a page at most, whatever is asked for",
     "big-event": "one chunk more, of so many characters",
     "closes": "completed, cancelled or failed",
     "expiring": "an `expiring` event is among the first",

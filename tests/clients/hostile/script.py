@@ -58,7 +58,7 @@ def _closed(status: str) -> Mapping[str, Any]:
     return {
         "status": status,
         "finish_reason": {"completed": "stop", "failed": "error"}.get(status, status),
-        "usage": {"prompt_tokens": 5, "completion_tokens": 50, "total_tokens": 55},
+        "usage": {"input_tokens": 5, "output_tokens": 50},
         "error": failure.brief() if status == "failed" else None,
     }
 

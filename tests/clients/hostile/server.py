@@ -132,6 +132,7 @@ class World:
 
     async def _page(self, stream: Stream, request: Request, rule: Rule) -> Reply:
         after, limit, wait_s = native.decode_poll(request.query)
+        limit = min(limit, self.scenario.number("page", limit))
         page = await stream.page(body.earlier(after, rule), limit, wait_s)
         if "twice" in rule:
             page = replaced(page, records=tuple(r for r in page.records for _ in range(2)))

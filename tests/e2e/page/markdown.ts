@@ -59,6 +59,38 @@ const page = {
     return html();
   },
 
+  /** How long each task took that was longer than 50 ms, from a second after the start on, while these came. */
+  async pour(
+    pieces: string[],
+    every: number,
+  ): Promise<{ tasks: number[]; renders: number; took: number }> {
+    const view = fresh();
+    let renders = 0;
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    const start = performance.now();
+    for (let at = 0; at < pieces.length; ) {
+      const due = every ? Math.ceil((performance.now() - start) / every) : at + 1;
+      while (at < Math.min(due, pieces.length)) view.append(pieces[at++] ?? "");
+      view.onchange = () => renders++;
+      await (every ? new Promise((resolve) => setTimeout(resolve)) : frame());
+    }
+    view.finish();
+    const over = settled(view);
+    const count = view.onchange;
+    view.onchange = () => {
+      renders++;
+      count?.();
+    };
+    await over;
+    const took = performance.now() - start;
+    const tasks = page.tasks.filter((task) => task.start > start + 1000);
+    return {
+      tasks: tasks.map(({ duration }) => Math.round(duration)),
+      renders,
+      took: Math.round(took),
+    };
+  },
+
   /** Shows each of these texts in a view of its own, a character more with each frame. Returns what must not be. */
   async typed(texts: string[]): Promise<string[]> {
     const views = texts.map(() => {
@@ -93,7 +125,9 @@ const page = {
         if (name === "id") return !value.startsWith("answer-");
         return !attributes.test(name);
       });
-      const loose = element.matches("a[href]:not(.anchor)") && !/noopener.*noreferrer/.test((element as HTMLAnchorElement).rel);
+      const loose =
+        element.matches("a[href]:not(.anchor)") &&
+        !/noopener.*noreferrer/.test((element as HTMLAnchorElement).rel);
       return [
         ...(tags.test(localName) ? [] : [`<${localName}>`]),
         ...bad.map(({ name, value }) => `${localName} ${name}=${value}`),
@@ -113,5 +147,6 @@ document.addEventListener("securitypolicyviolation", (event) => {
   page.violations.push(`${event.violatedDirective} ${event.blockedURI} ${event.sample}`);
 });
 new PerformanceObserver((list) => {
-  for (const { startTime, duration } of list.getEntries()) page.tasks.push({ start: startTime, duration });
+  for (const { startTime, duration } of list.getEntries())
+    page.tasks.push({ start: startTime, duration });
 }).observe({ type: "longtask" });

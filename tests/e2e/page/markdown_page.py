@@ -1,11 +1,12 @@
 """A page with nothing but the Markdown view, behind the strictest policy that it works under."""
 
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Page, Route, sync_playwright
+from playwright.sync_api import Dialog, Page, Route, sync_playwright
 
 ROOT = Path(__file__).parents[3]
 ORIGIN = "https://page.test"
@@ -46,7 +47,7 @@ class Watched:
             "/markdown.css": ("text/css", dark + css),
         }
         page.route("**/*", self._serve)
-        page.on("dialog", lambda dialog: (self.dialogs.append(dialog.message), dialog.dismiss())[1])
+        page.on("dialog", self._dismiss)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", lambda message: self.errors.append(message.text))
         self.open()
@@ -54,6 +55,10 @@ class Watched:
     def open(self) -> None:
         self.page.goto(ORIGIN)
         self.requests.clear()
+
+    def _dismiss(self, dialog: Dialog) -> None:
+        self.dialogs.append(dialog.message)
+        dialog.dismiss()
 
     def _serve(self, route: Route) -> None:
         path = route.request.url.removeprefix(ORIGIN)
@@ -66,6 +71,13 @@ class Watched:
             body=body,
             headers={"Content-Type": f"{kind}; charset=utf-8", "Content-Security-Policy": POLICY},
         )
+
+    def until(self, condition: str) -> None:
+        """Waits for this to be true; the policy does not let Playwright itself do so."""
+        end = time.monotonic() + 30
+        while not self.page.evaluate(condition):
+            assert time.monotonic() < end, condition
+            self.page.wait_for_timeout(50)
 
     def offences(self) -> list[str]:
         """Everything noticed that must not be."""

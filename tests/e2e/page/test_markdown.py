@@ -144,14 +144,16 @@ def test_code_is_copied_by_keyboard(shown: Watched, *, clipboard: bool) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.evaluate("(text) => page.whole(text)", "```python\ndef f():\n    return '<b>'\n```")
     if not clipboard:
-        page.evaluate("navigator.clipboard.writeText = () => Promise.reject(new Error('no'))")
+        page.evaluate(
+            "() => { navigator.clipboard.writeText = () => Promise.reject(new Error('no')); }"
+        )
     button = page.get_by_role("button", name="Copy the code in python")
     button.focus()
     page.keyboard.press("Enter")
-    page.wait_for_function("document.querySelector('[role=status]').textContent === 'Copied'")
+    shown.until("document.querySelector('[role=status]').textContent === 'Copied'")
     assert page.evaluate("navigator.clipboard.readText()") == "def f():\n    return '<b>'\n"
     assert page.evaluate("document.activeElement.className") == "code-copy"
-    page.wait_for_function("document.querySelector('[role=status]').textContent === ''")
+    shown.until("document.querySelector('[role=status]').textContent === ''")
 
 
 def test_while_it_is_written(shown: Watched) -> None:
@@ -167,9 +169,9 @@ def test_while_it_is_written(shown: Watched) -> None:
       await page.frame();
     }""")
     assert shown.page.evaluate(state) == ["li", "true", True]
-    shown.page.wait_for_function("[...CSS.highlights.values()].every((h) => h.size === 0)")
+    shown.until("[...CSS.highlights.values()].every((h) => h.size === 0)")
     shown.page.evaluate("view.append('\\n\\n```js\\nlet x = 1;'); page.settled(view)")
-    shown.page.wait_for_function("document.querySelector('.cursor').closest('code') !== null")
+    shown.until("document.querySelector('.cursor').closest('code') !== null")
     assert shown.page.evaluate("document.querySelectorAll('.hljs-keyword').length") == 0
     shown.page.evaluate("view.finish()")
     assert shown.page.evaluate(state)[0] is None

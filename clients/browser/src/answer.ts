@@ -79,6 +79,8 @@ export class FollowedAnswer implements Answer {
     this.#follower.forgo();
     const id = this.id ?? (await this.#known());
     if (id) await this.#steer(id, "cancel");
+    // Nothing answered: it may have begun, and runs on.
+    else if (this.state.is === "given-up" && !isOurs(this.state.error)) throw this.state.error;
   }
 
   async pause(): Promise<void> {

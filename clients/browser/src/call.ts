@@ -61,7 +61,7 @@ export function broken(error: unknown, signal: AbortSignal): unknown {
   return new Broken("lost", "no connection", { cause: error });
 }
 
-/** How a credential is shown. Where an edge signs `Authorization` itself, another header goes here. */
+/** How a credential is shown. An edge that signs `Authorization` itself hands this on beside it. */
 function shown(credential: string): Record<string, string> {
   return { authorization: `Bearer ${credential}` };
 }

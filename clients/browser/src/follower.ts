@@ -2,7 +2,6 @@ import { backoff, nearly, progress, spend, type Tries } from "./backoff.js";
 import { type Ask, type Call, pathOf } from "./call.js";
 import { Broken, clientError, isOurs, SluiceError } from "./errors.js";
 import { admit, type Seen } from "./seen.js";
-import { sleep } from "./sleep.js";
 import { isOffline } from "./surroundings.js";
 import { decode, type Message } from "./transport/events.js";
 import { begin, type Page, poll, WAIT_S } from "./transport/poll.js";
@@ -19,6 +18,7 @@ import type {
   Summary,
 } from "./types.js";
 import { judge } from "./verdict.js";
+import { waiting } from "./waiting.js";
 
 /** Streams that fail so often without progress are polled for once. */
 const FAILURES_MAX = 2;
@@ -62,8 +62,7 @@ export class Follower {
   #forgone = false;
   /** A start was sent, and it is not known whether it was carried out. */
   #uncertain = false;
-  #wake: (() => void) | undefined;
-  #hurry = false;
+  readonly #waiting = waiting();
 
   constructor(
     call: Call,
@@ -87,7 +86,6 @@ export class Follower {
    */
   async run(): Promise<Closed | undefined> {
     progress(this.#tries);
-    this.#hurry = false;
     if (this.state.is === "given-up") this.#enter({ is: "connecting" });
     try {
       while (!this.#over()) {
@@ -136,18 +134,18 @@ export class Follower {
   leave(): void {
     this.#left = true;
     this.#interrupt("left");
+    this.#waiting.wake();
   }
 
   /** Begin nothing any more. What has begun is not ended by this. */
   forgo(): void {
     this.#forgone = true;
-    this.#wake?.();
+    this.#waiting.wake();
   }
 
   /** Go on at once where it waits, or would wait next. */
   hurry(): void {
-    this.#hurry = true;
-    this.#wake?.();
+    this.#waiting.hurry();
   }
 
   cut(): void {
@@ -157,13 +155,13 @@ export class Follower {
 
   usePolling(force: boolean): void {
     if (force === (this.#polling === "forced")) return;
-    this.#polling = force ? "forced" : undefined;
-    this.#interrupt("another transport");
+    this.#pollFor(force ? "forced" : undefined);
+    this.#waiting.wake();
   }
 
   online(): void {
-    if (this.#polling === "refused") this.#polling = undefined;
     progress(this.#tries);
+    if (this.#polling === "refused") this.#pollFor(undefined);
     this.#look();
   }
 
@@ -175,16 +173,21 @@ export class Follower {
   /** The connection is most likely gone; but this machine may itself be what is called. */
   offline(): void {
     this.#interrupt("offline");
+    this.#look();
   }
 
   #look(): void {
     this.#connection?.look();
-    if (this.state.is !== "limited") this.#wake?.();
+    if (this.state.is !== "limited") this.#waiting.wake();
+  }
+
+  #pollFor(why: PollingReason | undefined): void {
+    this.#polling = why;
+    this.#interrupt("another transport");
   }
 
   #interrupt(why: string): void {
     this.#attempt.abort(new Broken("interrupted", why));
-    this.#wake?.();
   }
 
   // Streaming.
@@ -260,7 +263,7 @@ export class Follower {
     this.#drop();
     this.#seen.id ??= await this.#begin((ask) => begin(this.#call, ask, signal));
     const { id } = this.#seen;
-    if (why !== "forced") void this.#probe(id, this.#attempt);
+    if (why !== "forced") void this.#probe(id, signal);
     this.#cursor = Math.max(this.#cursor, this.#seen.after);
     let waitS = 0; // at first what is there already
     while (!signal.aborted) {
@@ -269,7 +272,7 @@ export class Follower {
       this.#takePage(page, why);
       if (this.#seen.closed) return;
       const afterMs = Math.min(Math.max(page.pollAfterMs, news ? 0 : POLL_MS_MIN), POLL_MS_MAX);
-      await this.#nap(page.paused ? PARKED_MS : nearly(afterMs));
+      await this.#waiting.for(page.paused ? PARKED_MS : nearly(afterMs));
       waitS = page.paused ? 0 : WAIT_S; // to wait for what is paused would be billed
     }
     throw signal.reason;
@@ -286,14 +289,13 @@ export class Follower {
   }
 
   /** Beside the polls of an attempt: a stream that comes through takes over. */
-  async #probe(stream: string, attempt: AbortController): Promise<void> {
-    const open = (signal: AbortSignal) => connect(this.#call, this.#follow(stream), signal);
-    const found = await probe(open, this.#probing, attempt.signal);
+  async #probe(stream: string, signal: AbortSignal): Promise<void> {
+    const open = (own: AbortSignal) => connect(this.#call, this.#follow(stream), own);
+    const found = await probe(open, this.#probing, signal);
     if (!found) return;
     this.#found = found;
-    this.#polling = undefined;
-    attempt.abort(new Broken("interrupted", "streaming again"));
-    this.#wake?.();
+    this.#pollFor(undefined);
+    this.#waiting.wake();
   }
 
   // What both share.
@@ -355,11 +357,11 @@ export class Follower {
           until: Date.now() + verdict.afterMs,
         });
         if (verdict.problem.status === 503) this.#spend(began, verdict.afterMs, error);
-        return this.#nap(nearly(verdict.afterMs));
+        return this.#waiting.for(nearly(verdict.afterMs));
       case "come back":
         if (!this.#seen.paused) return this.#retry("let go", began, error, nearly(verdict.afterMs));
         progress(this.#tries);
-        return this.#nap(nearly(verdict.afterMs));
+        return this.#waiting.for(nearly(verdict.afterMs));
       case "back off":
         return this.#retry(verdict.why, began, error);
     }
@@ -368,7 +370,7 @@ export class Follower {
   async #retry(why: string, began: number, error: unknown, toldMs?: number): Promise<void> {
     if (isOffline()) {
       this.#enter({ is: "offline" });
-      return this.#nap(OFFLINE_MS);
+      return this.#waiting.for(OFFLINE_MS);
     }
     const attempt = ++this.#tries.attempts;
     const delayMs = toldMs ?? backoff(attempt);
@@ -378,7 +380,7 @@ export class Follower {
       this.#polling = this.#polling ? undefined : "refused";
     }
     this.#enter({ is: "reconnecting", attempt, at: Math.round(Date.now() + delayMs), why });
-    return this.#nap(delayMs);
+    return this.#waiting.for(delayMs);
   }
 
   /** Count an attempt that began then, and its wait. Throws when there is nothing left to spend. */
@@ -386,17 +388,6 @@ export class Follower {
     if (!spend(this.#tries, began, delayMs)) return;
     const detail = "There was no connection for two minutes. The text so far is kept.";
     throw clientError("unreachable", detail, cause);
-  }
-
-  /** Wait; or not, where there is a hurry. */
-  async #nap(ms: number): Promise<void> {
-    if (!this.#hurry && !this.#left) {
-      const waking = new AbortController();
-      this.#wake = () => waking.abort();
-      await sleep(ms, waking.signal);
-      this.#wake = undefined;
-    }
-    this.#hurry = false;
   }
 }
 

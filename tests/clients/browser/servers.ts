@@ -18,7 +18,7 @@ export async function localRun(file?: string): Promise<Served> {
   const where = file === undefined ? ["--ephemeral"] : ["--db", file];
   const child = run(".venv/bin/sluice", "dev", "--port", "0", ...where);
   const ready = await line(child, (said) => said.includes("Sluice is ready"));
-  const url = /http:\S+/.exec(ready)?.[0] as string;
+  const url = /http:[^ ]+:\d+/.exec(ready)?.[0] as string;
   return { url, stop: () => stop(child) };
 }
 

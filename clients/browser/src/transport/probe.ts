@@ -1,6 +1,6 @@
 import { nearly } from "../backoff.js";
 import { Broken } from "../errors.js";
-import { sleep } from "../sleep.js";
+import { sleep } from "../waiting.js";
 import type { Connection } from "./stream.js";
 
 /** Between two tries; it doubles, until a stream brought something. */

@@ -25,6 +25,20 @@ function settled(view: MarkdownView): Promise<void> {
   });
 }
 
+/** `tasks`: ms of each task over 50 ms that began later than a second after the start. */
+interface Poured {
+  tasks: number[];
+  renders: number;
+  took: number;
+  /** Nodes put into the page in all, and those in it at the end. */
+  added: number;
+  nodes: number;
+}
+
+function count(node: Node): number {
+  return [...node.childNodes].reduce((sum, child) => sum + count(child), 1);
+}
+
 const html = () => main.firstElementChild?.innerHTML ?? "";
 
 const page = {
@@ -41,7 +55,7 @@ const page = {
     const view = fresh();
     view.reset(text);
     view.finish();
-    if (text.length > 8000) await settled(view);
+    if (text.length > 2000) await settled(view);
     return html();
   },
 
@@ -59,13 +73,15 @@ const page = {
     return html();
   },
 
-  /** How long each task took that was longer than 50 ms, from a second after the start on, while these came. */
-  async pour(
-    pieces: string[],
-    every: number,
-  ): Promise<{ tasks: number[]; renders: number; took: number }> {
+  /** Lets these come, one in `every` ms, or one with each frame where that is 0. */
+  async pour(pieces: string[], every: number): Promise<Poured> {
     const view = fresh();
     let renders = 0;
+    let added = 0;
+    const watch = new MutationObserver((records) => {
+      for (const { addedNodes } of records) for (const node of addedNodes) added += count(node);
+    });
+    watch.observe(main, { childList: true, subtree: true });
     await new Promise((resolve) => setTimeout(resolve, 200));
     const start = performance.now();
     for (let at = 0; at < pieces.length; ) {
@@ -76,18 +92,21 @@ const page = {
     }
     view.finish();
     const over = settled(view);
-    const count = view.onchange;
+    const settle = view.onchange;
     view.onchange = () => {
       renders++;
-      count?.();
+      settle?.();
     };
     await over;
     const took = performance.now() - start;
     const tasks = page.tasks.filter((task) => task.start > start + 1000);
+    watch.disconnect();
     return {
       tasks: tasks.map(({ duration }) => Math.round(duration)),
       renders,
       took: Math.round(took),
+      added,
+      nodes: count(main),
     };
   },
 

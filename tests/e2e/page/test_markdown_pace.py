@@ -1,5 +1,6 @@
 """How the Markdown view bears much text, and text made to be slow, in Chromium."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,22 +58,45 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
 
 
 def pour(shown: Watched, pieces: list[str], every: float) -> dict[str, Any]:
-    """Lets these come, one in `every` ms, or one with each frame where that is 0."""
+    """Lets these come, one in `every` ms, or one with each frame where that is 0.
+
+    `tasks` are the page's long tasks by the clock, in ms; `cpu` is the longest by its processor
+    time, which what else is at work on the machine does not stretch. Neither counts the first
+    second.
+    """
     shown.open()
+    browser = shown.page.context.browser
+    assert browser
+    browser.start_tracing(page=shown.page, categories=["toplevel"])
     found: dict[str, Any] = shown.page.evaluate(
         "([pieces, every]) => page.pour(pieces, every)", [pieces, every]
     )
+    events = json.loads(browser.stop_tracing())["traceEvents"]
+    found["cpu"] = longest_task(events)
     return found
+
+
+def longest_task(events: list[dict[str, Any]]) -> int:
+    """Milliseconds of processor time."""
+    main = {
+        (event["pid"], event["tid"])
+        for event in events
+        if event["name"] == "thread_name" and event["args"]["name"] == "CrRendererMain"
+    }
+    tasks = [e for e in events if "tdur" in e and (e["pid"], e["tid"]) in main]
+    assert tasks
+    first = min(task["ts"] for task in tasks)
+    longest: int = max(task["tdur"] for task in tasks if task["ts"] > first + 1_000_000)
+    return longest // 1000
 
 
 def test_five_thousand_tokens(shown: Watched) -> None:
     text = "".join(SECTION.format(n=n) for n in range(80))
-    pieces = [text[at : at + 4] for at in range(0, 20_000, 4)]
-    found = pour(shown, pieces, 1)
+    found = pour(shown, [text[at : at + 4] for at in range(0, 20_000, 4)], 1)
     print(f"5,000 tokens: {found}")
-    assert found["renders"] > 20
-    assert max(found["tasks"], default=0) <= 100
-    assert shown.page.evaluate("document.querySelectorAll('section h2').length") > 20
+    assert found["renders"] > 5
+    assert found["added"] < 2 * found["nodes"] + 300 * found["renders"]
+    assert found["cpu"] <= 100
 
 
 @pytest.mark.parametrize("name", HUGE)
@@ -81,9 +105,10 @@ def test_a_huge_block(shown: Watched, name: str) -> None:
     size = max(50, len(text) // 150)
     found = pour(shown, [text[at : at + size] for at in range(0, len(text), size)], 0)
     print(f"{name}, {len(text) // 1000} KB: {found}")
+    # It shows while it comes, little of it more than once, and never freezes.
     assert found["renders"] > 5
-    # On a machine of its own 100 ms; here others are at work.
-    assert max(found["tasks"], default=0) <= 400
+    assert found["added"] < 2 * found["nodes"] + 300 * found["renders"]
+    assert found["cpu"] <= 300
 
 
 def test_what_a_hidden_tab_has_stored_up(shown: Watched) -> None:
@@ -91,4 +116,6 @@ def test_what_a_hidden_tab_has_stored_up(shown: Watched) -> None:
     found = pour(shown, [text], 0)
     print(f"{len(text) // 1000} KB at once: {found}")
     assert shown.page.evaluate("document.querySelectorAll('section h2').length") == 300
-    assert max(found["tasks"], default=0) <= 400
+    assert found["renders"] > 10
+    assert found["added"] < 2 * found["nodes"]
+    assert found["cpu"] <= 100

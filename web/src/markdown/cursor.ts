@@ -22,9 +22,9 @@ export class Cursor {
 }
 
 function lastBlock(element: Element): Element | undefined {
-  const blocks = [...element.children].filter((child) => child.matches(BLOCKS));
   // The cells of a row are all there from the start: the last one that has text is being written.
-  if (element.tagName === "TR")
-    return blocks.filter((cell) => cell.textContent).at(-1) ?? blocks[0];
-  return blocks.at(-1);
+  const row = element.tagName === "TR";
+  let at = element.lastElementChild;
+  while (at && !(at.matches(BLOCKS) && (!row || at.textContent))) at = at.previousElementSibling;
+  return at ?? undefined;
 }

@@ -2,6 +2,7 @@
 // so a selection, a screen reader and the next update notice nothing of them.
 const STEPS = 4;
 const STEP_MS = 120;
+const MOST = 1000;
 
 const highlights = Array.from({ length: "highlights" in CSS ? STEPS : 0 }, (_, i) => {
   const highlight = new Highlight();
@@ -11,18 +12,28 @@ const highlights = Array.from({ length: "highlights" in CSS ? STEPS : 0 }, (_, i
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 let timer: ReturnType<typeof setInterval> | undefined;
 
-/** Marks what is in `node` from `start` on, for half a second. */
-export function markFresh(node: Text, start: number): void {
-  const [first] = highlights;
-  if (!first || calm.matches || node.data.trim() === "") return;
-  const range = new StaticRange({
-    startContainer: node,
-    startOffset: start,
-    endContainer: node,
-    endOffset: node.length,
-  });
-  first.add(range);
-  timer ??= setInterval(fade, STEP_MS);
+/** Gathers the text that one render adds, to mark it for half a second. */
+export class Fresh {
+  #start: { node: Text; offset: number } | undefined;
+  #end: Text | undefined;
+  #length = 0;
+
+  add(node: Text, offset: number): void {
+    if (node.data.trim() === "") return;
+    this.#start ??= { node, offset };
+    this.#end = node;
+    this.#length += node.length - offset;
+  }
+
+  /** Marks it, as one range: many are slow to paint. So is a lot of text, which nobody reads as it comes. */
+  mark(): void {
+    const [first] = highlights;
+    if (!first || !this.#start || !this.#end || this.#length > MOST || calm.matches) return;
+    const { node: startContainer, offset: startOffset } = this.#start;
+    const end = { endContainer: this.#end, endOffset: this.#end.length };
+    first.add(new StaticRange({ startContainer, startOffset, ...end }));
+    timer ??= setInterval(fade, STEP_MS);
+  }
 }
 
 function fade(): void {

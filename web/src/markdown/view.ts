@@ -2,8 +2,8 @@ import type { Block } from "./blocks";
 import { copy } from "./code";
 import { Cursor } from "./cursor";
 import { Undefined } from "./definitions";
-import { markFresh } from "./fresh";
-import { tell } from "./morph";
+import { Fresh } from "./fresh";
+import { type Added, tell } from "./morph";
 import { Pace } from "./pace";
 import { shape } from "./render";
 import { RenderedBlock } from "./rendered";
@@ -17,7 +17,7 @@ export interface Heading {
 }
 
 // Characters taken in a frame. What has been stored up, as a long answer at once, is shown over several.
-const SLICE = 8000;
+const SLICE = 2000;
 
 /**
  * Renders an answer's Markdown as it grows.
@@ -35,7 +35,6 @@ export class MarkdownView {
   readonly #cursor = new Cursor();
   #text = "";
   #pending = "";
-  #loading = false;
   #over = false;
   #source = new Source();
   #undefined = new Undefined();
@@ -88,7 +87,6 @@ export class MarkdownView {
     this.#pace.cancel();
     this.#text = this.#pending = "";
     this.#over = false;
-    this.#loading = text !== "";
     this.#source = new Source();
     this.#undefined = new Undefined();
     this.#slugs = new Slugs();
@@ -109,7 +107,6 @@ export class MarkdownView {
     this.#show(this.#source.read(over));
     if (!over) this.#cursor.show(this.#host);
     if (this.#pending) this.#pace.request();
-    else this.#loading = false;
     this.onchange?.();
   }
 
@@ -119,44 +116,38 @@ export class MarkdownView {
     this.#openReferences = JSON.stringify(reading.openReferences);
     const anew = before !== this.#openReferences || reading.defined.length > 0;
 
+    const fresh = new Fresh();
+    const added: Added = (node, start) => fresh.add(node, start);
     for (const { block, rendered } of this.#undefined.take(reading.defined)) {
-      rendered.update(shape(block, false), reading.references, true, this.#added);
+      rendered.update(shape(block, false), reading.references, true, () => {});
     }
     const were = this.#open;
     this.#open = [];
     for (const block of reading.closed) {
       const rendered = were.shift() ?? new RenderedBlock();
-      rendered.update(
-        shape(block, false),
-        reading.references,
-        anew || before !== "{}",
-        this.#added,
-      );
-      this.#closed = this.#place(rendered, this.#closed);
+      rendered.update(shape(block, false), reading.references, anew || before !== "{}", added);
+      this.#closed = this.#place(rendered, this.#closed, added);
       this.#close(block, rendered, reading);
     }
     let last = this.#closed;
     for (const [i, block] of reading.open.entries()) {
       const rendered = were.shift() ?? new RenderedBlock();
       const writing = i === reading.open.length - 1;
-      rendered.update(shape(block, writing), reading.openReferences, anew, this.#added);
-      last = this.#place(rendered, last);
+      rendered.update(shape(block, writing), reading.openReferences, anew, added);
+      last = this.#place(rendered, last, added);
       this.#open.push(rendered);
     }
     for (const rendered of were) rendered.remove();
+    fresh.mark();
   }
 
-  readonly #added = (node: Text, start: number): void => {
-    if (!this.#loading) markFresh(node, start);
-  };
-
   /** Puts a block that is not in the page yet behind `last`; returns the last one now. */
-  #place({ element }: RenderedBlock, last: Element | null): Element | null {
+  #place({ element }: RenderedBlock, last: Element | null, added: Added): Element | null {
     if (!element) return last;
     if (element.parentNode !== this.#host) {
       if (last) last.after(element);
       else this.#host.prepend(element);
-      tell(element, this.#added);
+      tell(element, added);
     }
     return element;
   }

@@ -7,6 +7,7 @@ from aws_cdk import App, CfnOutput, Stack
 from infra.compute import Compute
 from infra.config import Config, ContextError
 from infra.data import tables
+from infra.edge import Edge
 
 
 def build(app: App) -> Stack:
@@ -16,7 +17,15 @@ def build(app: App) -> Stack:
         app, config.stack_name, description="Sluice: AI answers that stream, resume and are polled"
     )
     made = tables(stack, disposable=config.disposable)
-    Compute(stack, config, made)
+    compute = Compute(stack, config, made)
+    if compute.edge_secret:
+        Edge(
+            stack,
+            config,
+            compute.edge_secret,
+            stream_url=compute.stream_url,
+            api_url=compute.api_url,
+        )
     for name, table in made.items():
         CfnOutput(stack, f"{name.title()}TableName", value=table.table_name)
     return stack

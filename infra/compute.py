@@ -1,14 +1,13 @@
 """The functions: what each runs, where it is reached, and the little that it may do."""
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from aws_cdk import (
     Acknowledgment,
     ArnFormat,
     CfnOutput,
     Duration,
-    RemovalPolicy,
     Stack,
     Validations,
 )
@@ -18,11 +17,12 @@ from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_lambda_destinations as destinations
-from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sqs as sqs
 
 from infra import bundling, package
 from infra.config import Config
+from infra.custom import edge_secret
+from infra.roles import allow, pin_runtime, role_and_logs
 
 # What a cross-region inference profile's id begins with; the rest is the model's id.
 GEOGRAPHIES = ("apac", "au", "ca", "eu", "global", "jp", "us", "us-gov")
@@ -39,6 +39,9 @@ class Compute:
         self._config = config
         self._tables = tables
         self._code = bundling.code()
+        self.edge_secret = (
+            None if config.edge == "none" else edge_secret(stack, config.log_retention)
+        )
         self.produce = self._produce()
         self.stream = self._stream()
         self.api = self._api()
@@ -57,8 +60,8 @@ class Compute:
         )
         self._allow_clients(function)
         self._allow_models(function)
-        self._allow_exports(function)
-        self._open_url("StreamUrl", function, lambda_.InvokeMode.RESPONSE_STREAM)
+        self._allow_summaries(function)
+        self.stream_url = self._url("StreamUrl", function, lambda_.InvokeMode.RESPONSE_STREAM)
         return function
 
     def _produce(self) -> lambda_.Function:
@@ -111,8 +114,8 @@ class Compute:
         self._allow_clients(function)
         self._allow_summaries(function)
         self._allow_erasure(function)
-        _allow(function, ["dynamodb:Query"], [f"{self._tables['audit'].table_arn}/index/by_day"])
-        self._open_url("ApiUrl", function, lambda_.InvokeMode.BUFFERED)
+        allow(function, ["dynamodb:Query"], [f"{self._tables['audit'].table_arn}/index/by_day"])
+        self.api_url = self._url("ApiUrl", function, lambda_.InvokeMode.BUFFERED)
         return function
 
     def _sweep(self) -> lambda_.Function:
@@ -124,9 +127,9 @@ class Compute:
         )
         self._allow_summaries(function)
         self._allow_erasure(function)
-        _allow(function, ["dynamodb:Query"], [self._tables["tenants"].table_arn])
+        allow(function, ["dynamodb:Query"], [self._tables["tenants"].table_arn])
         by_open = f"{self._tables['streams'].table_arn}/index/by_open"
-        _allow(function, ["dynamodb:Query"], [by_open])
+        allow(function, ["dynamodb:Query"], [by_open])
         events.Rule(
             self._stack,
             "EveryMinute",
@@ -145,20 +148,7 @@ class Compute:
         memory_mb: int,
         environment: Mapping[str, str] | None = None,
     ) -> lambda_.Function:
-        log_group = logs.LogGroup(
-            self._stack,
-            f"{name}Logs",
-            retention=self._config.log_retention,
-            # No answer and no audit record is only in here, and a kept group outlives its name.
-            removal_policy=RemovalPolicy.DESTROY,
-        )
-        # A role of our own: the managed policy for logs is for every log group of the account.
-        role = iam.Role(
-            self._stack,
-            f"{name}Role",
-            assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
-        )
-        log_group.grant_write(role)
+        role, log_group = role_and_logs(self._stack, name, self._config.log_retention)
         function = lambda_.Function(
             self._stack,
             name,
@@ -173,11 +163,7 @@ class Compute:
             logging_format=lambda_.LoggingFormat.JSON,
             environment={**self._environment(), **(environment or {})},
         )
-        Validations.of(function).acknowledge(
-            Acknowledgment(
-                id="AwsSolutions-L1", reason="The package is compiled and tested for this version."
-            )
-        )
+        pin_runtime(function)
         self._allow_logs(function)
         return function
 
@@ -199,45 +185,39 @@ class Compute:
     def _allow_logs(self, function: lambda_.Function) -> None:
         """Read, append to and close streams, with what belongs to that: quotas, breakers, audit."""
         actions = ["dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem"]
-        _allow(function, actions, [self._tables["streams"].table_arn])
+        allow(function, actions, [self._tables["streams"].table_arn])
         actions = ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
-        _allow(function, actions, [self._tables["tenants"].table_arn])
+        allow(function, actions, [self._tables["tenants"].table_arn])
         # Never more: what is in the audit stays as it is.
         actions = ["dynamodb:PutItem", "dynamodb:Query"]
-        _allow(function, actions, [self._tables["audit"].table_arn])
+        allow(function, actions, [self._tables["audit"].table_arn])
 
     def _allow_launch(self, function: lambda_.Function) -> None:
         """Have a stream produced: one that was begun to be polled, or whose producer is gone."""
         function.add_environment("SLUICE_PRODUCE_FUNCTION", self.produce.function_name)
-        _allow(function, ["lambda:InvokeFunction"], [self.produce.function_arn])
+        allow(function, ["lambda:InvokeFunction"], [self.produce.function_arn])
 
     def _allow_clients(self, function: lambda_.Function) -> None:
         """Find who trusts an issuer, and which tenants allow an origin."""
-        _allow(function, ["dynamodb:Query"], [self._tables["tenants"].table_arn])
+        allow(function, ["dynamodb:Query"], [self._tables["tenants"].table_arn])
 
     def _allow_summaries(self, function: lambda_.Function) -> None:
-        """Show and list streams."""
+        """Show, list and export streams."""
         streams = self._tables["streams"].table_arn
-        _allow(function, ["dynamodb:GetItem"], [streams])
+        allow(function, ["dynamodb:GetItem"], [streams])
         indexes = [f"{streams}/index/by_tenant", f"{streams}/index/by_user"]
-        _allow(function, ["dynamodb:Query"], indexes)
-
-    def _allow_exports(self, function: lambda_.Function) -> None:
-        """Read all that is held about a stream or a user."""
-        streams = self._tables["streams"].table_arn
-        _allow(function, ["dynamodb:GetItem"], [streams])
-        _allow(function, ["dynamodb:Query"], [f"{streams}/index/by_user"])
+        allow(function, ["dynamodb:Query"], indexes)
 
     def _allow_erasure(self, function: lambda_.Function) -> None:
         """Overwrite records, which needs no permission to delete any."""
-        _allow(function, ["dynamodb:BatchWriteItem"], [self._tables["streams"].table_arn])
-        _allow(function, ["dynamodb:DeleteItem"], [self._tables["tenants"].table_arn])
+        allow(function, ["dynamodb:BatchWriteItem"], [self._tables["streams"].table_arn])
+        allow(function, ["dynamodb:DeleteItem"], [self._tables["tenants"].table_arn])
 
     def _allow_models(self, function: lambda_.Function) -> None:
         if self._config.openai_secret_name:
             # Secrets Manager ends each secret's ARN with six characters of its own.
             secret = f"{self._secret_arn()}-??????"
-            _allow(function, ["secretsmanager:GetSecretValue"], [secret])
+            allow(function, ["secretsmanager:GetSecretValue"], [secret])
         for model in self._config.bedrock_models:
             self._allow_bedrock(function, model)
 
@@ -246,10 +226,10 @@ class Compute:
         arn = f"arn:{self._stack.partition}:bedrock"
         geography, _, base = model.partition(".")
         if geography not in GEOGRAPHIES:
-            _allow(function, actions, [f"{arn}:{self._stack.region}::foundation-model/{model}"])
+            allow(function, actions, [f"{arn}:{self._stack.region}::foundation-model/{model}"])
             return
         profile = f"{arn}:{self._stack.region}:{self._stack.account}:inference-profile/{model}"
-        _allow(function, actions, [profile])
+        allow(function, actions, [profile])
         anywhere = f"bedrock:*::foundation-model/{base}"
         function.add_to_role_policy(
             iam.PolicyStatement(
@@ -274,16 +254,22 @@ class Compute:
             arn_format=ArnFormat.COLON_RESOURCE_NAME,
         )
 
-    def _open_url(self, name: str, function: lambda_.Function, mode: lambda_.InvokeMode) -> None:
+    def _url(
+        self, name: str, function: lambda_.Function, mode: lambda_.InvokeMode
+    ) -> lambda_.FunctionUrl:
+        if self.edge_secret:
+            function.add_environment(
+                "SLUICE_EDGE_DIGEST", self.edge_secret.get_att_string("Digest")
+            )
+        closed = self._config.edge == "closed"
         # Who may call is decided inside, by key: browsers and SDKs cannot sign for IAM.
+        kind = lambda_.FunctionUrlAuthType
         url = function.add_function_url(
-            auth_type=lambda_.FunctionUrlAuthType.NONE, invoke_mode=mode
+            auth_type=kind.AWS_IAM if closed else kind.NONE, invoke_mode=mode
         )
-        CfnOutput(self._stack, name, value=url.url)
-
-
-def _allow(function: lambda_.Function, actions: Sequence[str], resources: Sequence[str]) -> None:
-    function.add_to_role_policy(iam.PolicyStatement(actions=actions, resources=resources))
+        if not closed:
+            CfnOutput(self._stack, name, value=url.url)
+        return url
 
 
 def _version() -> str:

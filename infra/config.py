@@ -1,9 +1,10 @@
 """What a deployment may choose: the context of `cdk.json` or of `cdk deploy -c key=value`."""
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self, cast
 
 from aws_cdk.aws_logs import RetentionDays
 
@@ -20,6 +21,13 @@ RETENTION = {
     1827: RetentionDays.FIVE_YEARS,
     3653: RetentionDays.TEN_YEARS,
 }
+
+
+MEMORY_MB = (128, 10240)
+Edge = Literal["none", "open", "closed"]
+EDGES: tuple[Edge, ...] = ("none", "open", "closed")
+# What CloudFront uses it takes from here, wherever the stack is.
+GLOBAL = "us-east-1"
 
 
 class ContextError(ValueError):
@@ -39,6 +47,12 @@ class Config:
     openai_base_url: str
     openai_secret_name: str
     bedrock_models: tuple[str, ...]
+    edge: Edge
+    page_models: tuple[str, ...]
+    domain_name: str
+    certificate_arn: str
+    firewall: str
+    firewall_requests: int
 
     @classmethod
     def from_context(cls, get: Callable[[str], object]) -> Self:
@@ -48,18 +62,55 @@ class Config:
             stack_name=read.text("stackName", r"[A-Za-z][A-Za-z0-9-]{0,127}", "a stack name"),
             disposable=read.flag("disposable"),
             log_retention=read.retention("logRetentionDays"),
-            stream_memory_mb=read.memory("streamMemoryMb"),
-            api_memory_mb=read.memory("apiMemoryMb"),
-            produce_memory_mb=read.memory("produceMemoryMb"),
+            stream_memory_mb=read.within("streamMemoryMb", *MEMORY_MB),
+            api_memory_mb=read.within("apiMemoryMb", *MEMORY_MB),
+            produce_memory_mb=read.within("produceMemoryMb", *MEMORY_MB),
             openai_base_url=read.text("openaiBaseUrl", r"(https?://[^\s/]+\S*)?", "a URL or empty"),
             openai_secret_name=read.text(
                 "openaiSecretName", r"[A-Za-z0-9/_+=.@-]{0,512}", "a secret's name or empty"
             ),
-            bedrock_models=read.models("bedrockModels"),
+            bedrock_models=read.names(
+                "bedrockModels",
+                r"[a-z0-9-]+\.[\w.:-]+",
+                "a list of Bedrock model or inference profile ids",
+            ),
+            edge=cast("Edge", read.text("edge", "|".join(EDGES), f"one of {', '.join(EDGES)}")),
+            page_models=read.names(
+                "pageModels", r"(demo|openai/|bedrock/)\S*", "a list of names of models"
+            ),
+            domain_name=read.text(
+                "domainName", r"(([a-z0-9-]{1,63}\.)+[a-z]{2,63})?", "a name such as ai.example.com"
+            ),
+            certificate_arn=read.text(
+                "certificateArn",
+                rf"(arn:aws[a-z-]*:acm:{GLOBAL}:\d{{12}}:certificate/[\w-]+)?",
+                f"the ARN of a certificate in {GLOBAL}, where CloudFront looks for it",
+            ),
+            firewall=read.text(
+                "firewall",
+                rf"none|managed|arn:aws[a-z-]*:wafv2:{GLOBAL}:\d{{12}}:global/webacl/[\w-]+/[\w-]+",
+                f"none, managed, or the ARN of a web ACL for CloudFront, which is in {GLOBAL}",
+            ),
+            firewall_requests=read.within("firewallRequests", 10, 2_000_000_000),
         )
-        if config.openai_secret_name and not config.openai_base_url:
-            raise ContextError("openaiSecretName needs openaiBaseUrl: whose key is it?")
+        config._check()
         return config
+
+    def _check(self) -> None:
+        """Raise `ContextError` for values that do not go together."""
+        if self.openai_secret_name and not self.openai_base_url:
+            raise ContextError("openaiSecretName needs openaiBaseUrl: whose key is it?")
+        if bool(self.domain_name) != bool(self.certificate_arn):
+            raise ContextError("domainName and certificateArn go together: set both, or none")
+        if self.edge == "none" and (self.domain_name or self.firewall != "none"):
+            raise ContextError("domainName and firewall need an edge: set edge to open or closed")
+        # The CDK's command line tells where it deploys to.
+        region = os.environ.get("CDK_DEFAULT_REGION", GLOBAL)
+        if self.firewall == "managed" and region != GLOBAL:
+            raise ContextError(
+                f"firewall=managed is for a stack in {GLOBAL}, where CloudFront wants its web ACL, "
+                f"and not in {region}: make one there, and set firewall to its ARN"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +137,12 @@ class _Reader:
             raise _wrong(key, wanted, value)
         return int(float(str(value)))
 
-    def memory(self, key: str) -> int:
-        wanted = "a whole number from 128 to 10240"
-        megabytes = self.number(key, wanted)
-        if not 128 <= megabytes <= 10240:
-            raise _wrong(key, wanted, megabytes)
-        return megabytes
+    def within(self, key: str, least: int, most: int) -> int:
+        wanted = f"a whole number from {least} to {most}"
+        number = self.number(key, wanted)
+        if not least <= number <= most:
+            raise _wrong(key, wanted, number)
+        return number
 
     def retention(self, key: str) -> RetentionDays:
         wanted = f"one of {', '.join(map(str, RETENTION))}"
@@ -100,17 +151,16 @@ class _Reader:
             raise _wrong(key, wanted, days)
         return RETENTION[days]
 
-    def models(self, key: str) -> tuple[str, ...]:
+    def names(self, key: str, pattern: str, wanted: str) -> tuple[str, ...]:
         """A list, or what a command line can hold: the same by commas."""
-        wanted = "a list of Bedrock model or inference profile ids"
         value = self.get(key)
         if isinstance(value, str):
             value = [part.strip() for part in value.split(",") if part.strip()]
         if not isinstance(value, list):
             raise _wrong(key, wanted, value)
-        for model in value:
-            if not isinstance(model, str) or not re.fullmatch(r"[a-z0-9-]+\.[\w.:-]+", model):
-                raise _wrong(key, wanted, model)
+        for name in value:
+            if not isinstance(name, str) or not re.fullmatch(pattern, name):
+                raise _wrong(key, wanted, name)
         return tuple(dict.fromkeys(value))
 
 

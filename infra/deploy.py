@@ -16,6 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from infra.package import ROOT
 
 CDK = ROOT / "node_modules" / ".bin" / "cdk"
+SHOWN = {"Url": "Page and API", "StreamUrl": "Streams alone", "ApiUrl": "API alone"}
 # Where `cdk bootstrap` notes what it has made in a region.
 BOOTSTRAP = "/cdk-bootstrap/hnb659fds/version"
 
@@ -44,7 +45,10 @@ def main(options: list[str]) -> None:
     said = ["--require-approval", "never", "--outputs-file", str(known.outputs_file)]
     _cdk(["deploy", *said, *profile, *others], environment)
     [(stack, outputs)] = json.loads(known.outputs_file.read_text()).items()
-    print(f"\nStreams  {outputs['StreamUrl']}\nAPI      {outputs['ApiUrl']}")
+    print()
+    for output, shown in SHOWN.items():
+        if output in outputs:
+            print(f"{shown:<15}{outputs[output]}")
     print(f"\nNext: .venv/bin/sluice key add <tenant> --stack {stack}")
 
 

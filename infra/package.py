@@ -1,4 +1,5 @@
-"""The package that every function runs: dependencies, sources and bytecode, made without Docker.
+"""The package that every function runs: dependencies, sources and bytecode, made without Docker;
+and the page.
 
 It needs `uv`, Node and the installed npm packages. From the network it takes the wheels that the
 lockfile names, and nothing once uv has them in its cache. Nothing here needs the CDK.
@@ -51,6 +52,17 @@ def bundle(folder: Path) -> None:
     for path in folder.rglob("*"):
         # Lambda runs as another user, whatever the umask of the machine that deploys.
         path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
+
+
+def build_page(folder: Path) -> None:
+    """Fill an empty folder with the page's files."""
+    web = ROOT / "web"
+    if not (web / "build.mjs").is_file():
+        raise PackageError(
+            "web/build.mjs, which makes the page, is missing; -c edge=none needs none"
+        )
+    _run("node", str(web / "build.mjs"))
+    shutil.copytree(web / "dist", folder, dirs_exist_ok=True)
 
 
 def prune(folder: Path) -> None:

@@ -16,6 +16,11 @@ EVERYTHING: dict[str, object] = {
     "openaiBaseUrl": "https://models.example.com/v1",
     "openaiSecretName": "sluice/openai",
     "bedrockModels": ["amazon.nova-lite-v1:0", "us.amazon.nova-pro-v1:0"],
+    "edge": "closed",
+    "pageModels": ["openai/gpt-5", "demo"],
+    "domainName": "ai.example.com",
+    "certificateArn": "arn:aws:acm:us-east-1:000000000000:certificate/0a-1b",
+    "firewall": "managed",
 }
 
 
@@ -40,6 +45,12 @@ def of_type(template: Template, kind: str) -> dict[str, Any]:
 def template() -> Template:
     """What whoever changes nothing deploys."""
     return synthesize()
+
+
+@pytest.fixture(scope="session")
+def bare() -> Template:
+    """What whoever wants no edge deploys."""
+    return synthesize(edge="none")
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """The functions: settings, URLs, permissions, logs, failures."""
 
+import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import fields
@@ -52,7 +53,21 @@ def test_what_a_function_runs(template: Template, name: str, handler: str, timeo
     assert "Layers" not in found
     assert "TracingConfig" not in found
     assert "ReservedConcurrentExecutions" not in found
-    assert len(of_type(template, "AWS::Lambda::Function")) == len(FUNCTIONS)
+
+
+def test_there_is_no_other_function(template: Template, bare: Template) -> None:
+    """But those that CloudFormation calls at a deployment, for the edge."""
+    ours = {
+        *("functions.stream.create", "functions.api.handler"),
+        *("functions.produce.handler", "functions.sweep.handler"),
+    }
+    assert handlers(bare) == ours
+    assert handlers(template) == ours | {"index.page", "index.secret"}
+
+
+def handlers(template: Template) -> set[str]:
+    functions = of_type(template, "AWS::Lambda::Function").values()
+    return {function["Properties"]["Handler"] for function in functions}
 
 
 @pytest.mark.parametrize(("name", "mode"), [("Stream", "RESPONSE_STREAM"), ("Api", "BUFFERED")])
@@ -114,8 +129,9 @@ def test_the_environment_of_each_function(template: Template, full: Template) ->
     assert {environment["SLUICE_VERSION"] for environment in environments.values()} == {version}
     launching = common | {"SLUICE_PRODUCE_FUNCTION"}
     assert set(environments["Produce"]) == common
-    assert set(environments["Api"]) == set(environments["Sweep"]) == launching
-    assert set(environments["Stream"]) == launching | {"AWS_LAMBDA_EXEC_WRAPPER"}
+    assert set(environments["Sweep"]) == launching
+    assert set(environments["Api"]) == launching | {"SLUICE_EDGE_DIGEST"}
+    assert set(environments["Stream"]) == set(environments["Api"]) | {"AWS_LAMBDA_EXEC_WRAPPER"}
     wrapper = environments["Stream"]["AWS_LAMBDA_EXEC_WRAPPER"]
     assert (ROOT / wrapper.removeprefix("/var/task/")).is_file()
     models = function(full, "Stream")["Environment"]["Variables"]
@@ -148,9 +164,11 @@ def test_outputs(template: Template) -> None:
     assert set(template["Outputs"]) == {
         "ApiUrl",
         "AuditTableName",
+        "EdgeDomainName",
         "StreamUrl",
         "StreamsTableName",
         "TenantsTableName",
+        "Url",
     }
 
 
@@ -170,12 +188,9 @@ SUMMARIES = {
     ("dynamodb:Query", "StreamsTable/index/by_tenant"),
     ("dynamodb:Query", "StreamsTable/index/by_user"),
 }
-EXPORTS = {
-    ("dynamodb:GetItem", "StreamsTable"),
-    ("dynamodb:Query", "StreamsTable/index/by_user"),
-}
 ERASURE = {("dynamodb:BatchWriteItem", "StreamsTable"), ("dynamodb:DeleteItem", "TenantsTable")}
 CLIENTS = {("dynamodb:Query", "TenantsTable")}
+ASSET = "arn:{AWS::Partition}:s3:::cdk-hnb659fds-assets-${AWS::AccountId}-${AWS::Region}/HASH.zip"
 LAUNCH = {("lambda:InvokeFunction", "Produce")}
 AUDIT = {("dynamodb:Query", "AuditTable/index/by_day")}
 OPEN = {("dynamodb:Query", "StreamsTable/index/by_open")}
@@ -204,7 +219,7 @@ FAILURES = {
 @pytest.mark.parametrize(
     ("name", "more"),
     [
-        ("Stream", CLIENTS | MODELS | EXPORTS | LAUNCH),
+        ("Stream", CLIENTS | MODELS | SUMMARIES | LAUNCH),
         ("Produce", MODELS | FAILURES | LAUNCH),
         ("Api", CLIENTS | SUMMARIES | ERASURE | AUDIT | LAUNCH),
         ("Sweep", CLIENTS | SUMMARIES | ERASURE | OPEN | LAUNCH),
@@ -218,13 +233,37 @@ def test_a_function_may_do_exactly_this(
     assert set(grants(full, role)) == LOGS | logs | more
 
 
+@pytest.mark.parametrize(
+    ("name", "granted"),
+    [
+        ("EdgeSecretMaker", set()),
+        (
+            "PageMaker",
+            {
+                ("s3:DeleteObject", "PageBucket/*"),
+                ("s3:PutObject", "PageBucket/*"),
+                ("s3:ListBucket", "PageBucket"),
+                ("s3:GetObject", ASSET),
+            },
+        ),
+    ],
+)
+def test_what_is_called_at_a_deployment_may_do_exactly_this(
+    full: Template, name: str, granted: set[tuple[str, str]]
+) -> None:
+    [role] = [role for role in of_type(full, "AWS::IAM::Role") if role.startswith(f"{name}Role")]
+    logs = {("logs:CreateLogStream", f"{name}Logs"), ("logs:PutLogEvents", f"{name}Logs")}
+    found = {(action, re.sub("[0-9a-f]{64}", "HASH", to)) for action, to in grants(full, role)}
+    assert found == logs | granted
+
+
 def test_no_grant_has_a_wildcard_but_the_regions_of_an_inference_profile(full: Template) -> None:
     for statement in statements(full):
         if statement["Effect"] == "Deny":
             continue
         assert not [action for action in listed(statement["Action"]) if "*" in action]
         for resource in map(flat, listed(statement.get("Resource", []))):
-            if "*" in resource:
+            if "*" in resource and resource != "PageBucket/*":
                 assert resource == NOVA_PRO
                 [(operator, condition)] = statement["Condition"].items()
                 assert operator == "StringEquals"
@@ -272,6 +311,8 @@ def flat(value: Any) -> str:
             return str(logical)[:-8]
         case {"Ref": name}:
             return f"{{{name}}}"
+        case {"Fn::Sub": text}:
+            return str(text)
         case {"Fn::Join": [separator, parts]}:
             return str(separator).join(map(flat, parts))
     raise AssertionError(value)

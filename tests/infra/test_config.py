@@ -10,6 +10,9 @@ import pytest
 from infra.config import Config, ContextError
 from tests.infra.conftest import ROOT
 
+CERTIFICATE = "arn:aws:acm:us-east-1:000000000000:certificate/0a-1b"
+WEB_ACL = "arn:aws:wafv2:us-east-1:000000000000:global/webacl/ours/0a-1b"
+
 
 def read(**changes: object) -> Config:
     context = json.loads((ROOT / "cdk.json").read_text())["context"]
@@ -33,6 +36,15 @@ def read(**changes: object) -> Config:
         ("openaiSecretName", "two words", "a secret's name or empty"),
         ("openaiSecretName", "sluice/openai", "needs openaiBaseUrl"),
         ("stackName", "", "a stack name"),
+        ("edge", "ajar", "one of none, open, closed, not 'ajar'"),
+        ("pageModels", ["gpt-5"], "a list of names of models, not 'gpt-5'"),
+        ("domainName", "https://ai.example.com", "a name such as ai.example.com"),
+        ("domainName", "ai.example.com", "go together: set both, or none"),
+        ("certificateArn", CERTIFICATE, "go together: set both, or none"),
+        ("certificateArn", CERTIFICATE.replace("us-east-1", "eu-west-1"), "in us-east-1"),
+        ("firewall", "on", "none, managed, or the ARN"),
+        ("firewall", WEB_ACL.replace("global", "regional"), "a web ACL for CloudFront"),
+        ("firewallRequests", 9, "from 10 to"),
     ],
 )
 def test_a_wrong_value_is_told_what_it_may_be(key: str, value: object, said: str) -> None:
@@ -51,6 +63,26 @@ def test_the_command_line_makes_every_value_a_string() -> None:
     assert config.bedrock_models == ("amazon.nova-lite-v1:0", "amazon.nova-pro-v1:0")
     assert config.api_memory_mb == 512
     assert config.disposable is True
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"domainName": "ai.example.com", "certificateArn": CERTIFICATE}, {"firewall": "managed"}],
+    ids=["name", "firewall"],
+)
+def test_what_is_for_an_edge_needs_one(values: dict[str, str]) -> None:
+    assert read(**values).edge == "open"
+    with pytest.raises(ContextError, match="need an edge"):
+        read(edge="none", **values)
+
+
+def test_a_firewall_is_made_only_where_cloudfront_takes_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CDK_DEFAULT_REGION", "eu-central-1")
+    with pytest.raises(ContextError, match="not in eu-central-1: make one there"):
+        read(firewall="managed")
+    assert read(firewall=WEB_ACL).firewall == WEB_ACL
 
 
 def test_a_wrong_value_ends_the_app_with_one_line() -> None:

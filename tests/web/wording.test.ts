@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { shortened } from "../../web/src/conversation";
+import { titled } from "../../web/src/conversation";
 import { choices, nameOf } from "../../web/src/models";
 import { byScarcity, type Limit, leftOf, shareLeft, whatOf } from "../../web/src/quota";
 import { parseRoute, routeTo } from "../../web/src/route";
@@ -68,10 +68,11 @@ test("an address that is broken names nothing, and breaks nothing", () => {
 });
 
 test("a long question is cut between words", () => {
-  assert.equal(shortened("short"), "short");
-  const cut = shortened("word ".repeat(200));
-  assert.ok(cut.length <= 501 && cut.endsWith("word…"));
-  assert.equal(shortened("x".repeat(600)), "…");
+  assert.deepEqual(titled("short"), { question: "short" });
+  const { question = "", question_cut } = titled("word ".repeat(200));
+  assert.ok(question.length <= 501 && question.endsWith("word…"));
+  assert.equal(question_cut, "true");
+  assert.equal(titled("x".repeat(600)).question, "…");
 });
 
 test("the demo is offered in all its moods, other models by their names", () => {

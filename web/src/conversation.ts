@@ -37,7 +37,7 @@ export class Conversation {
   /** Have the last question answered again. */
   regenerate(): void {
     const turn = this.last;
-    if (turn?.question === undefined) return;
+    if (turn?.question === undefined || !turn.repeatable) return;
     if (!turn.over) abandon(turn);
     const again = this.#start(turn.question, turn.model, turn.parent, turn.siblings);
     this.#show([...this.turns.slice(0, -1), again]);
@@ -78,7 +78,7 @@ export class Conversation {
   /** Keep what is needed to go on after a reload. */
   keep(): void {
     const turn = this.last;
-    const resumable = turn?.question !== undefined && !turn.over;
+    const resumable = turn?.repeatable && !turn.over;
     this.memory.running = resumable
       ? {
           question: turn.question ?? "",
@@ -98,7 +98,7 @@ export class Conversation {
     const answer = this.sluice.start({
       model,
       messages: [{ role: "user", content: question }],
-      metadata: { question: shortened(question) },
+      metadata: titled(question),
       ...(parent ? { parent } : {}),
     });
     return this.#heard(new Turn(question, model, parent, answer, true, siblings));
@@ -107,7 +107,9 @@ export class Conversation {
   #follow(summary: Summary): Turn {
     const { id, model, parent, metadata } = summary;
     const answer = this.sluice.follow(id);
-    return this.#heard(new Turn(metadata.question, model, parent ?? undefined, answer, false));
+    const { question, question_cut } = metadata;
+    const cut = question_cut !== undefined;
+    return this.#heard(new Turn(question, model, parent ?? undefined, answer, false, [], cut));
   }
 
   /** The turns before, the newest first: so what the reader looks at is there first. */
@@ -141,9 +143,9 @@ function abandon(turn: Turn): void {
   void turn.answer.cancel().catch(() => {});
 }
 
-/** The question as a title, cut between words: what is redacted would not be known by its half. */
-export function shortened(question: string): string {
-  if (question.length <= QUESTION_CHARS_MAX) return question;
+/** The question as metadata, cut between words: half of what is redacted would not be known as such. */
+export function titled(question: string): Record<string, string> {
+  if (question.length <= QUESTION_CHARS_MAX) return { question };
   const cut = question.slice(0, QUESTION_CHARS_MAX);
-  return `${cut.slice(0, Math.max(cut.search(/\s\S*$/), 0))}…`;
+  return { question: `${cut.slice(0, Math.max(cut.search(/\s\S*$/), 0))}…`, question_cut: "true" };
 }

@@ -22,6 +22,7 @@ export class Panel {
     ariaLabel: "Contents",
     hidden: true,
   });
+  readonly #list = element("ol");
   readonly #cut = this.#button("cut", "Cut the connection", () => this.#turn?.answer.cut());
   readonly #poll = this.#button("poll", "Force polling", () => this.#force());
   readonly #kill = this.#button("skull", "Kill the producer", () => this.onkill());
@@ -33,7 +34,7 @@ export class Panel {
   readonly #drawn = new Map<string, HTMLElement>();
   #turn: Turn | undefined;
   #forced = false;
-  #headings = 0;
+  #headings: MarkdownView["headings"] = [];
   #due = false;
 
   constructor(host: HTMLElement, local: boolean) {
@@ -52,6 +53,7 @@ export class Panel {
       }),
       this.#contents,
     );
+    this.#contents.append(element("h3", { textContent: "In this answer" }), this.#list);
     this.show(undefined);
   }
 
@@ -69,22 +71,17 @@ export class Panel {
 
   contents(markdown: MarkdownView | undefined): void {
     const headings = markdown?.headings ?? [];
-    if (headings.length === this.#headings) return;
-    this.#headings = headings.length;
+    if (headings === this.#headings && headings.length === this.#list.childElementCount) return;
+    // A long answer has many: only those that are new are made.
+    if (headings !== this.#headings) this.#list.replaceChildren();
+    this.#headings = headings;
     this.#contents.hidden = headings.length < CONTENTS_MIN;
     const top = Math.min(...headings.map(({ level }) => level));
-    this.#contents.replaceChildren(
-      element("h3", { textContent: "In this answer" }),
-      element(
-        "ol",
-        {},
-        ...headings.map(({ id, text, level }) => {
-          const link = element("button", { type: "button", textContent: text, dir: "auto" });
-          link.addEventListener("click", () => this.onheading(id));
-          return element("li", { className: `level-${Math.min(level - top, 2)}` }, link);
-        }),
-      ),
-    );
+    for (const { id, text, level } of headings.slice(this.#list.childElementCount)) {
+      const link = element("button", { type: "button", textContent: text, dir: "auto" });
+      link.addEventListener("click", () => this.onheading(id));
+      this.#list.append(element("li", { className: `level-${Math.min(level - top, 2)}` }, link));
+    }
   }
 
   #force(): void {

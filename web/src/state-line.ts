@@ -32,8 +32,12 @@ export class StateLine {
   show(turn: Turn | undefined): void {
     this.#turn = turn;
     this.#host.classList.toggle("idle", !turn);
-    if (turn)
-      this.#tell(describe(turn.answer.state, Date.now(), turn.figures.silentMs(performance.now())));
+    if (!turn) return;
+    const silentMs = turn.figures.silentMs(performance.now());
+    const { remedy, ...told } = describe(turn.answer.state, Date.now(), silentMs);
+    // What is not known whole cannot be asked again.
+    const possible = remedy !== "regenerate" || turn.repeatable;
+    this.#tell({ ...told, ...(remedy && possible ? { remedy } : {}) });
   }
 
   #tell({ tone, text, detail = "", remedy }: Description): void {

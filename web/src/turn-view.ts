@@ -114,11 +114,11 @@ export class TurnView {
   }
 
   *#parts(): Iterable<HTMLElement> {
-    const { answer, siblings, question, model } = this.turn;
+    const { answer, siblings, repeatable, model } = this.turn;
     if (answer.text) {
       yield this.#button("copy", "Copy the answer", (button) => void this.#copy(button));
     }
-    if (this.#last && question !== undefined) {
+    if (this.#last && repeatable) {
       yield this.#button("repeat", "Answer again", () => this.onregenerate());
       if (siblings.length > 1) yield this.#pager();
     }

@@ -15,10 +15,17 @@ export class Turn {
     /** Whether this page has seen it begin; else its first text says nothing of the producer. */
     readonly asked: boolean,
     siblings: Turn[] = [],
+    /** Whether only the beginning of the question is known. */
+    readonly cut = false,
   ) {
     this.siblings = siblings;
     siblings.push(this);
     answer.on((event: AnswerEvent) => this.figures.note(event, performance.now()));
+  }
+
+  /** Whether its question can be asked again: it is known, and not only its beginning. */
+  get repeatable(): boolean {
+    return this.question !== undefined && !this.cut;
   }
 
   get id(): string | undefined {

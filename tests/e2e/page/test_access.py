@@ -82,7 +82,7 @@ def test_only_the_beginning_and_the_end_of_an_answer_are_announced(chat: Chat) -
     )
     chat.ask("Say little", "demo?tokens=80&rate=40")
     chat.comes_to("Complete")
-    chat.page.wait_for_function("window.said.length > 1")
+    chat.page.wait_for_function("() => window.said.length > 1")
     said = chat.page.evaluate("window.said")
     assert said[0] == "Answer started"
     assert said[-1].startswith("Answer complete, ")

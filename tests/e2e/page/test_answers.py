@@ -164,14 +164,14 @@ def test_history_opens_exports_and_deletes(chat: Chat, run: LocalRun) -> None:
     chat.is_whole()
     entry.hover()
     with chat.page.expect_download() as download:
-        entry.get_by_role("button", name="Export").click()
+        entry.get_by_role("button", name="Export “").click()
     exported = json.loads(download.value.path().read_text())
     assert exported["streams"][0]["summary"]["stream"] == stream
-    entry.get_by_role("button", name="Delete").click()
+    entry.get_by_role("button", name="Delete “").click()
     chat.button("Keep it").click()
     assert run.client.get(f"/v1/streams/{stream}").status_code == 200
     entry.hover()
-    entry.get_by_role("button", name="Delete").click()
+    entry.get_by_role("button", name="Delete “").click()
     chat.button("Delete").click()
     expect(entry).to_have_count(0)
     expect(chat.turns).to_have_count(0)

@@ -22,7 +22,10 @@ def test_a_reload_in_mid_answer_goes_on(chat: Chat, run: LocalRun) -> None:
     chat.is_whole()
 
 
-def test_a_reload_before_the_first_word_asks_nothing_twice(chat: Chat, run: LocalRun) -> None:
+def test_a_reload_before_the_first_word_asks_nothing_twice(
+    chat: Chat, run: LocalRun, watch: Watch
+) -> None:
+    watch.allow("409")  # so a client that has lost the id is told it
     chat.ask("Reload me at once", "demo?tokens=40&rate=50&ttft=3000")
     chat.comes_to("(Connecting|Live)")
     chat.page.reload()
@@ -88,7 +91,8 @@ def test_forced_polling_and_back(chat: Chat) -> None:
     chat.is_whole()
 
 
-def test_a_killed_producer_is_replaced_and_the_seam_is_shown(chat: Chat) -> None:
+def test_a_killed_producer_is_replaced_and_the_seam_is_shown(chat: Chat, watch: Watch) -> None:
+    watch.allow("ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_EMPTY_RESPONSE|ERR_CONNECTION")
     chat.page.set_viewport_size({"width": 1440, "height": 900})
     chat.ask("Kill it", SLOW)
     before = chat.says_something()

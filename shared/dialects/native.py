@@ -291,6 +291,8 @@ def encode_page(page: Page) -> dict[str, Any]:
         "closed": page.newest.closes and page.newest.seq == page.next,
         "poll_after_ms": page.poll_after_ms,
     }
+    if body["status"] == Status.PAUSED:
+        body["reason"] = page.newest.body["reason"]
     if body["closed"]:
         body |= {name: page.newest.body[name] for name in ("finish_reason", "usage", "error")}
     return body

@@ -304,6 +304,17 @@ async def test_a_page_of_a_long_stream_tells_that_it_is_over_and_there_is_more(
     assert text == "x" * 1100
 
 
+async def test_a_page_tells_why_a_stream_is_paused(sluice: Sluice) -> None:
+    stream = (await begin(sluice.services)).key.stream
+    path = f"/v1/streams/{stream}/chunks"
+    assert "reason" not in (await sluice.api.get(path)).json()
+    await sluice.api.post(f"/v1/streams/{stream}/pause")
+    page = (await sluice.api.get(path)).json()
+    assert (page["status"], page["reason"]) == ("paused", "requested")
+    await sluice.api.post(f"/v1/streams/{stream}/cancel")
+    assert "reason" not in (await sluice.api.get(path)).json()
+
+
 async def test_a_summary_does_not_call_open_what_nobody_goes_on_with(sluice: Sluice) -> None:
     dead = (await begin(sluice.services, "demo?tokens=3&rate=0", epoch=1, age_s=16)).key
     assert (await sluice.api.get(f"/v1/streams/{dead.stream}")).json()["status"] == "open"

@@ -32,11 +32,6 @@ const WORDS: [string, State, object][] = [
     { is: "paused", reason: "expired" },
     { tone: "paused", text: "Paused", detail: "Your key has expired.", remedy: "key" },
   ],
-  [
-    "paused, and polled",
-    { is: "paused", reason: "unknown" },
-    { tone: "paused", text: "Paused", remedy: "resume" },
-  ],
   ["complete", closed("completed"), { tone: "done", text: "Complete" }],
   [
     "stopped",

@@ -84,13 +84,11 @@ export class FollowedAnswer implements Answer {
   }
 
   async pause(): Promise<void> {
-    const standing = await this.#steer(await this.#needed(), "pause");
-    if (standing === "paused") this.#follower.pausedAs = "requested";
+    await this.#steer(await this.#needed(), "pause");
   }
 
   async resume(): Promise<void> {
     await this.#steer(await this.#needed(), "resume");
-    this.#follower.pausedAs = "unknown";
   }
 
   async grant(): Promise<void> {
@@ -199,7 +197,7 @@ export class FollowedAnswer implements Answer {
     const ended =
       event.type === "state" &&
       event.state.is === "paused" &&
-      ["expired", "revoked", "unknown"].includes(event.state.reason);
+      ["expired", "revoked"].includes(event.state.reason);
     const id = this.id;
     if (!id || !(ended || event.type === "expiring")) return;
     const grant = async () => {
@@ -215,12 +213,10 @@ export class FollowedAnswer implements Answer {
     return (await credentials.renew(held)) !== held;
   }
 
-  /** Returns how the stream stands behind it. */
-  async #steer(id: string, control: "cancel" | "pause" | "resume" | "grant"): Promise<string> {
+  async #steer(id: string, control: "cancel" | "pause" | "resume" | "grant"): Promise<void> {
     const ask = { method: "POST" as const, path: pathOf(id, `/${control}`) };
-    const { status } = await insist(this.#context.call, ask, (response) => response.json());
+    await insist(this.#context.call, ask, (response) => response.json());
     if (control !== "pause") this.#follower.hurry(); // who waits for it need not wait on
-    return status;
   }
 
   /** The id, once it is known; undefined where the answer ends before. */

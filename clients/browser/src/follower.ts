@@ -11,7 +11,6 @@ import type {
   AnswerEvent,
   Closed,
   LogEvent,
-  PauseReason,
   PollingReason,
   StartRequest,
   State,
@@ -43,8 +42,6 @@ export interface Beginning {
  */
 export class Follower {
   state: State = { is: "connecting" };
-  /** Why a stream is paused, where a page of chunks says only that it is. */
-  pausedAs: PauseReason = "unknown";
   readonly #call: Call;
   readonly #seen: Seen;
   readonly #beginning: Beginning | undefined;
@@ -283,9 +280,8 @@ export class Follower {
     for (const event of page.events) this.#admit(event);
     this.#cursor = Math.max(this.#cursor, page.next);
     if (this.#seen.closed) return;
-    if (page.paused) this.#enter({ is: "paused", reason: this.#seen.paused ?? this.pausedAs });
-    else this.#enter({ is: "polling", why });
-    if (!page.paused) this.#seen.paused = undefined;
+    this.#seen.paused = page.paused;
+    this.#enter(page.paused ? { is: "paused", reason: page.paused } : { is: "polling", why });
   }
 
   /** Beside the polls of an attempt: a stream that comes through takes over. */

@@ -78,8 +78,7 @@ export interface TokenUsage {
 
 export type ClosedStatus = "completed" | "cancelled" | "failed";
 export type FinishReason = "stop" | "length" | "cancelled" | "quota" | "policy" | "error";
-/** `unknown` where the answer is polled: a page of chunks tells that it is paused, and not why. */
-export type PauseReason = "requested" | "quota" | "expired" | "revoked" | "suspended" | "unknown";
+export type PauseReason = "requested" | "quota" | "expired" | "revoked" | "suspended";
 
 /** The end of a stream. */
 export interface Closed {

@@ -52,11 +52,11 @@ class Expiring:
 @dataclass(frozen=True, slots=True)
 class Paused:
     """Nothing is produced any more. `reason` is `requested`, `quota`, `expired`, `revoked` or
-    `suspended`; None from a poll, which does not tell.
+    `suspended`.
     """
 
     seq: int
-    reason: str | None
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

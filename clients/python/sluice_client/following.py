@@ -408,7 +408,7 @@ class Following(Machine):
             self._happened(closed)
             return
         if status == "paused" and self.status != "paused":
-            self._happened(Paused(self.after, None))
+            self._happened(Paused(self.after, str(page.get("reason", "requested"))))
             self._needs_grant()
         self.status = status
         least_s = REST_MIN_S if self.after == before else 0.0

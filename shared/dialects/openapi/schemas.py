@@ -235,7 +235,11 @@ ANSWERS: dict[str, Schema] = {
     "Accepted": closed({"id": STREAM_ID, "status": _STORED["status"], **_URLS, **_TICKET}),
     "Ticket": closed(_TICKET),
     "Chunk": closed({"seq": SEQ, "text": TEXT, "at": MS}),
-    "OpenPage": closed(_PAGE, description="There is more, or there will be."),
+    "OpenPage": closed(
+        _PAGE | {"reason": {"description": "Why it is paused, where it is.", "type": "string"}},
+        optional=["reason"],
+        description="There is more, or there will be.",
+    ),
     "LastPage": closed(
         _PAGE | {"status": {"enum": list(CLOSED_STATUSES)}, "closed": {"const": True}} | _ENDED,
         description="There is nothing after it.",

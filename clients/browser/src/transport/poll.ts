@@ -1,7 +1,7 @@
 import { broken, type Call, pathOf } from "../call.js";
 import { Broken } from "../errors.js";
 import { guard } from "../guard.js";
-import type { Closed, ClosedStatus, LogEvent } from "../types.js";
+import type { Closed, ClosedStatus, LogEvent, PauseReason } from "../types.js";
 import { checked, object } from "./events.js";
 
 /** For how long a poll waits for something new, in s. The API has 29 s for an answer. */
@@ -18,6 +18,7 @@ interface OnTheWire extends Omit<Closed, "status"> {
   status: "open" | "paused" | ClosedStatus;
   closed: boolean;
   poll_after_ms: number;
+  reason?: PauseReason;
 }
 
 export interface Page {
@@ -25,7 +26,8 @@ export interface Page {
   events: LogEvent[];
   /** The `after` of the next poll. */
   next: number;
-  paused: boolean;
+  /** Why it is paused, where it is. */
+  paused: PauseReason | undefined;
   pollAfterMs: number;
 }
 
@@ -71,7 +73,8 @@ export function decodePage(text: string): Page {
     events.push({ type: "closed", seq: page.next, status, finish_reason, usage, error });
   }
   const pollAfterMs = Math.max(Number(page.poll_after_ms) || 0, 0);
-  return { events, next: page.next, paused: page.status === "paused", pollAfterMs };
+  const paused = page.status === "paused" ? (page.reason ?? "requested") : undefined;
+  return { events, next: page.next, paused, pollAfterMs };
 }
 
 /** A whole body, as long as bytes of it keep coming. */

@@ -1,233 +1,169 @@
-"""`sluice ask`: an answer in the terminal, to its end, over as many connections as that takes."""
+"""`sluice ask`, `follow`, `resume`: an answer in the terminal, to its end."""
 
-import json
-import random
-import re
-import secrets
-import time
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from typing import Any, BinaryIO
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from typing import Any
 
-import httpx
-from httpx_sse import EventSource, ServerSentEvent, SSEError
+from sluice_client import (
+    Answer,
+    Closed,
+    Epoch,
+    Event,
+    Paused,
+    Polling,
+    Reconnecting,
+    SluiceError,
+    Streaming,
+)
 
 from local.errors import Failed
+from local.service import connected
+from local.views import view
 
-#: The server breaks every silence after 15 s; without two such signs in a row it is gone.
-READ_S = 40.0
-#: A connection that lasted longer has brought such signs, even where it brought no event.
-ALIVE_S = READ_S + 10.0
-TIMEOUT = httpx.Timeout(10.0, read=READ_S)
-CANCEL_S = 5.0
-RETRY_DELAY_MAX_S = 5.0
-CANCELLED_BY_USER = 130
-
-_LOCATION = re.compile(r"/v1/streams/([0-9a-v]{32})/events")
+INTERRUPTED = 130
 
 Note = Callable[[str], None]
 
 
-class _Again(Exception):
-    """The server asks us to come back, after so many seconds at least."""
+def ask(options: Namespace) -> int:
+    try:
+        prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
+        prompt.encode()
+    except UnicodeError as error:
+        raise Failed("the prompt is not text in UTF-8") from error
+    if not prompt:
+        raise Failed("the prompt is empty")
+    limit: Any = {"max_tokens": options.max_tokens} if options.max_tokens else {}
+    with connected(options) as client:
+        return _Showing(client.stream(options.model, prompt, **limit), options, steers=True).run()
 
-    def __init__(self, delay_s: float = 0.0) -> None:
-        super().__init__()
-        self.delay_s = delay_s
+
+def follow(options: Namespace) -> int:
+    with connected(options) as client:
+        answer = client.follow(options.id, after=options.after)
+        return _Showing(answer, options, steers=False).run()
 
 
-class Answer:
-    """One answer. `client` knows the server and carries the key; `body` is what is asked.
+def resume(options: Namespace) -> int:
+    with connected(options) as client:
+        answer = client.follow(options.id, after=options.after)
+        answer.resume()
+        return _Showing(answer, options, steers=True).run()
 
-    `patience_s` is how long we try in vain to go on before we give up.
-    """
 
-    def __init__(
-        self,
-        client: httpx.Client,
-        body: Mapping[str, Any],
-        *,
-        note: Note,
-        patience_s: float,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._client = client
-        self._body = dict(body)
-        self._note = note
-        self._patience_s = patience_s
-        self._sleep = sleep
-        # The same for each try, so that the server starts one stream at most.
-        self._idempotency_key = secrets.token_urlsafe(18)
-        self._stream = ""
-        self._after = -1
-        self._closed: Mapping[str, Any] | None = None
-        self._come_again_s: float | None = None
+class _Showing:
+    """An answer that is shown. Who `steers` it pauses it by Ctrl-C; others only stop looking."""
 
-    def text(self) -> Iterator[str]:
-        """The answer's text, piece by piece. Raises `Failed`, also where the stream has."""
-        failures, give_up = 0, 0.0
-        while self._closed is None:
-            seen, began = self._after, time.monotonic()
-            why, delay_s = yield from self._connected(failures)
-            if self._closed is not None:
-                break
-            if self._come_again_s is not None:
-                # The connection has ended as it should, and the stream goes on.
-                self._sleep(self._come_again_s)
-                self._come_again_s, failures = None, 0
-                continue
-            now = time.monotonic()
-            if self._after > seen or now - began > ALIVE_S:
-                failures = 0
-            if failures == 0:
-                give_up = now + self._patience_s
-                self._note(f"{why}; trying again.")
-            self._wait(failures, delay_s, give_up)
-            failures += 1
-        self._judge(self._closed)
+    def __init__(self, answer: Answer, options: Namespace, *, steers: bool) -> None:
+        self._answer = answer
+        self._steers = steers
+        self._parting = ""
+        self._where = "".join(
+            f" {name} {value}"
+            for name, value in (("--url", options.url), ("--api-url", options.api_url))
+            if value
+        )
+        self._view = view(json=options.json, plain=options.plain)
+        self._note: Note = _silent if options.quiet else self._view.note
 
-    def _connected(self, failures: int) -> Generator[str, None, tuple[str, float]]:
-        """The text of one connection; why it ended, and how long the server wants to be left."""
-        try:
-            for event in self._events():
-                yield self._take(event)
-                if self._closed is not None:
-                    break
-        except _Again as again:
-            return "The server is busy", again.delay_s
-        except httpx.TransportError as error:
-            if isinstance(error, httpx.ConnectError) and not failures and not self._stream:
-                raise Failed(f"nothing answers at {self._client.base_url}") from error
-        return "The connection was lost", 0.0
+    def run(self) -> int:
+        """Show it to its end. Returns the exit code; raises `Failed`, `SluiceError`."""
+        with self._view:
+            whole = self._shown()
+        if not whole:
+            self._note(self._parting)  # below what is shown, which it ends
+            return INTERRUPTED
+        if self._answer.status == "cancelled":
+            raise Failed("the answer was cancelled")
+        return 0
 
-    def cancel(self) -> bool:
-        """Ask for the stream's end. False when the server could not be told."""
-        with suppress(httpx.HTTPError, Failed, _Again):
-            if not self._stream:
-                # It may have begun before we heard of it: to ask again tells its name.
-                with self._connection():
-                    pass
-        if not self._stream:
+    def _shown(self) -> bool:
+        """Whether it was shown to its end, over interruptions."""
+        while True:
+            try:
+                self._show()
+            except KeyboardInterrupt:
+                if not self._goes_on():
+                    return False
+            else:
+                return True
+
+    def _show(self) -> None:
+        for event in self._answer.events():
+            try:
+                self._view.show(event)
+            except BrokenPipeError:
+                self._leave()
+                raise
+            except OSError as error:
+                self._leave()
+                raise Failed(f"the answer cannot be written: {error.strerror}") from error
+            self._tell(event)
+
+    def _leave(self) -> None:
+        """Nobody wants the rest of what was asked here."""
+        self._answer.close()
+        if self._steers:
+            self._answer.cancel()
+
+    def _goes_on(self) -> bool:
+        """What becomes of an answer that was interrupted; whether it is shown further."""
+        self._answer.close()
+        if not self._steers:
+            self._parting = f"It goes on. The rest of it: {self._again('follow')}"
             return False
-        with suppress(httpx.HTTPError):
-            path = f"v1/streams/{self._stream}/cancel"
-            return self._client.post(path, timeout=CANCEL_S).is_success
+        try:
+            return self._pause()
+        except KeyboardInterrupt:
+            self._cancel()
+        except SluiceError as error:
+            self._parting = f"It could not be paused and goes on: {self._again('follow')} ({error})"
         return False
 
-    def _wait(self, failures: int, delay_s: float, give_up: float) -> None:
-        """Before the next try: not at all at first, then longer and longer."""
-        if failures:
-            delay_s = max(delay_s, random.uniform(0.5, 1) * 0.25 * 2.0**failures)  # noqa: S311
-        delay_s = min(delay_s, RETRY_DELAY_MAX_S)
-        if time.monotonic() + delay_s > give_up:
-            raise Failed(f"the server was gone for {self._patience_s:.0f} s; giving up")
-        self._sleep(delay_s)
+    def _pause(self) -> bool:
+        standing = self._answer.pause()
+        if standing.status != "paused":
+            return True  # it was over: the rest of it is shown
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            self._parting = f"Paused. It goes on with: {self._again('resume')}"
+            return False
+        with self._view.waiting("Paused. Enter goes on, Ctrl-C again cancels."):
+            if not sys.stdin.readline():
+                self._parting = f"It stays paused. It goes on with: {self._again('resume')}"
+                return False
+        self._answer.resume()
+        return True
 
-    def _events(self) -> Iterator[ServerSentEvent]:
-        with self._connection() as response:
-            try:
-                yield from EventSource(response).iter_sse()
-            except SSEError as error:
-                raise self._foreign() from error
-
-    @contextmanager
-    def _connection(self) -> Iterator[httpx.Response]:
-        """The stream's events after the last one seen; the first time, its start."""
-        headers = {"Accept": "text/event-stream"}
-        if self._stream:
-            path = f"v1/streams/{self._stream}/events"
-            request = self._client.stream(
-                "GET", path, headers={**headers, "Last-Event-ID": str(self._after)}
-            )
-        else:
-            headers["Idempotency-Key"] = self._idempotency_key
-            request = self._client.stream("POST", "v1/streams", json=self._body, headers=headers)
-        with request as response:
-            if found := _LOCATION.search(response.headers.get("location", "")):
-                self._stream = found[1]
-            if response.status_code != httpx.codes.OK:
-                response.read()
-                raise self._refusal(response)
-            yield response
-
-    def _refusal(self, response: httpx.Response) -> Exception:
-        if response.status_code == httpx.codes.CONFLICT and self._stream:
-            return _Again()
-        if response.status_code == httpx.codes.NO_CONTENT:
-            return Failed("the stream has ended, and its end was not seen")
-        problem = _problem(response)
-        temporary = response.status_code in (429, 500, 502, 503, 504)
-        if problem is not None:
-            # Others with these statuses are how the answer itself failed, and stay that way.
-            temporary = problem.get("type") == "urn:sluice:problem:unavailable"
-            temporary = temporary or response.status_code == httpx.codes.TOO_MANY_REQUESTS
-        if temporary:
-            return _Again(_seconds(response.headers.get("retry-after", "")))
-        if problem is None:
-            return Failed(f"the server answered {response.status_code}")
-        return Failed(str(problem.get("detail") or problem.get("title") or "it gave no reason"))
-
-    def _take(self, event: ServerSentEvent) -> str:
-        """The text of an event that was not seen before; nothing where it has none."""
-        if event.event == "reconnect":
-            self._come_again_s = (event.retry or 0) / 1000
-            return ""
+    def _cancel(self) -> None:
         try:
-            seq, data = int(event.id), json.loads(event.data)
-            if seq <= self._after:
-                return ""
-            self._after = seq
-            if event.event == "closed":
-                self._closed = dict(data)
-            if event.event == "paused":
-                self._note(f"The stream is paused ({data['reason']}); it goes on when resumed.")
-            return str(data["text"]) if event.event == "chunk" else ""
-        except (KeyError, TypeError, ValueError) as error:
-            raise self._foreign() from error
+            self._answer.cancel()
+        except SluiceError as error:
+            self._parting = f"It could not be cancelled: sluice cancel {self._answer.id} ({error})"
+        else:
+            self._parting = "Cancelled."
 
-    def _judge(self, closed: Mapping[str, Any]) -> None:
-        if closed.get("status") == "completed":
-            if closed.get("finish_reason") == "length":
+    def _again(self, command: str) -> str:
+        return f"sluice {command} {self._answer.id} --after {self._answer.after}{self._where}"
+
+    def _tell(self, event: Event) -> None:
+        match event:
+            case Reconnecting(attempt=1, why=why):
+                self._note(f"{why[:1].upper()}{why[1:]}; trying again.")
+            case Polling(why=why):
+                self._note(f"{why[:1].upper()}{why[1:]}: polling instead.")
+            case Streaming():
+                self._note("Streaming again.")
+            case Paused(reason=reason) if self._answer.status == "paused":  # and not long ago
+                why = f" ({reason})" if reason else ""
+                self._note(f"The answer is paused{why}; it goes on when resumed.")
+            case Epoch(continuation="prompt"):
+                self._note("Another producer goes on; some words may come again.")
+            case Closed(finish_reason="length"):
                 self._note("The answer ends at its limit of tokens.")
-            return
-        error = closed.get("error") or {}
-        raise Failed(str(error.get("detail") or f"the answer was {closed.get('status')}"))
-
-    def _foreign(self) -> Failed:
-        return Failed(f"what answers at {self._client.base_url} is not Sluice")
+            case Closed(finish_reason="quota"):
+                self._note("The answer ends where the budget did.")
 
 
-def ask(answer: Answer, out: BinaryIO, note: Note) -> int:
-    """Write the answer's text, and nothing else, to `out`. Returns the exit code; raises `Failed`.
-
-    To interrupt it, or to close `out`, cancels the stream: nobody wants the rest of it.
-    """
-    try:
-        for text in answer.text():
-            out.write(text.encode("utf-8", "replace"))
-            out.flush()
-    except KeyboardInterrupt:
-        note("Cancelled." if answer.cancel() else "The stream could not be cancelled: it goes on.")
-        return CANCELLED_BY_USER
-    except BrokenPipeError:
-        answer.cancel()
-        raise
-    except OSError as error:
-        answer.cancel()
-        raise Failed(f"the answer cannot be written: {error.strerror}") from error
-    return 0
-
-
-def _problem(response: httpx.Response) -> dict[str, Any] | None:
-    if not response.headers.get("content-type", "").startswith("application/problem+json"):
-        return None
-    try:
-        problem = response.json()
-    except ValueError:
-        return None
-    return problem if isinstance(problem, dict) else None
-
-
-def _seconds(retry_after: str) -> float:
-    # The other form of it is a date, which nothing here sends.
-    return float(retry_after) if retry_after.isascii() and retry_after.isdigit() else 0.0
+def _silent(_: str) -> None:
+    pass

@@ -10,14 +10,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from local import options as kinds
+from local.answers import PORT, URL
+from local.answers import add as add_answers
 from local.commands import add as add_operators
 from local.document import Assignment
 from local.errors import Failed
 from local.options import DB
-from local.terminal import note, plain
-
-PORT = 8787
-URL = f"http://127.0.0.1:{PORT}"
+from local.terminal import plain
 
 READY = """\
 Sluice is ready: {url}/ is the page, the key is "demo". Ctrl-C stops it.
@@ -85,22 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--db", type=kinds.file, default=DB, help="the database's file")
     dev.set_defaults(command=_dev)
 
-    ask = commands.add_parser("ask", help="stream an answer, over lost connections if need be")
-    ask.add_argument("prompt", help="what to ask; - reads it from standard input")
-    ask.add_argument("--model", default="demo")
-    ask.add_argument("--url", type=kinds.url, default=URL, help=f"default {URL}")
-    ask.add_argument("--key", default="demo", help="default demo, the key of a local run")
-    ask.add_argument("--max-tokens", type=kinds.positive, metavar="N")
-    ask.add_argument(
-        "--patience",
-        type=kinds.positive,
-        default=60,
-        metavar="S",
-        help="give up after so many s (60)",
-    )
-    ask.add_argument("--quiet", action="store_true", help="no notes on standard error")
-    ask.set_defaults(command=_ask)
-
+    add_answers(commands)
     add_operators(commands)
     return parser
 
@@ -147,44 +131,6 @@ def _ready(port: int, kept: str) -> str:
 def _shown(path: Path) -> Path:
     """A path as short as it may be typed here."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def _ask(options: argparse.Namespace) -> int:
-    import httpx
-
-    from local import ask
-
-    try:
-        prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
-        prompt.encode()
-    except UnicodeError as error:
-        raise Failed("the prompt is not text in UTF-8") from error
-    if not prompt:
-        raise Failed("the prompt is empty")
-    if sys.stdout is None:
-        raise Failed("there is nowhere to write the answer to")
-    body = {"model": options.model, "messages": [{"role": "user", "content": prompt}]}
-    if options.max_tokens:
-        body["max_tokens"] = options.max_tokens
-    if not (options.key.isascii() and options.key.isprintable()):
-        raise Failed("a key has printable ASCII characters only")
-    tell = _silent if options.quiet else note
-    with httpx.Client(
-        base_url=options.url,
-        headers={"Authorization": f"Bearer {options.key}"},
-        timeout=ask.TIMEOUT,
-    ) as client:
-        answer = ask.Answer(client, body, note=tell, patience_s=options.patience)
-        try:
-            return ask.ask(answer, sys.stdout.buffer, tell)
-        finally:
-            if sys.stdout.isatty():
-                # Not part of the answer, but the next prompt should stand on a line of its own.
-                print(file=sys.stderr)
-
-
-def _silent(_: str) -> None:
-    pass
 
 
 if __name__ == "__main__":

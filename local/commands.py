@@ -26,7 +26,7 @@ def add(commands: "Commands") -> None:
         "usage", help="what tenants have used, and what is left", parents=[where, json]
     )
     usage.add_argument("tenant", nargs="?", help="all where none is named")
-    usage.set_defaults(command=_lazily("usage", "usage"))
+    usage.set_defaults(command=lazily("usage", "usage"))
     _add_smoke(commands, where, json)
     _add_cost(commands, json)
     _add_audit(
@@ -53,20 +53,20 @@ def _add_tenant(tenant: "Commands", where: ArgumentParser, json: ArgumentParser)
         parser.add_argument(
             "--file", metavar="FILE", help="a whole document in JSON; - reads standard input"
         )
-        parser.set_defaults(command=_lazily("tenants", does), parser=parser)
+        parser.set_defaults(command=lazily("tenants", does), parser=parser)
     parser = tenant.add_parser("show", help="all settings of a tenant", parents=[where, json])
     parser.add_argument("tenant")
-    parser.set_defaults(command=_lazily("tenants", "show"))
+    parser.set_defaults(command=lazily("tenants", "show"))
     parser = tenant.add_parser("list", help="all tenants", parents=[where, json])
-    parser.set_defaults(command=_lazily("tenants", "listed"))
+    parser.set_defaults(command=lazily("tenants", "listed"))
     parser = tenant.add_parser("suspend", help="stop everything of a tenant", parents=[where])
     parser.add_argument("tenant")
     parser.add_argument("--resume", action="store_true", help="let it go on instead")
-    parser.set_defaults(command=_lazily("tenants", "suspend"))
+    parser.set_defaults(command=lazily("tenants", "suspend"))
     parser = tenant.add_parser("remove", help="erase a tenant but for its audit", parents=[where])
     parser.add_argument("tenant")
     parser.add_argument("--yes", action="store_true", help="do not ask")
-    parser.set_defaults(command=_lazily("tenants", "remove"))
+    parser.set_defaults(command=lazily("tenants", "remove"))
 
 
 def _add_key(key: "Commands", where: ArgumentParser, json: ArgumentParser) -> None:
@@ -83,14 +83,14 @@ def _add_key(key: "Commands", where: ArgumentParser, json: ArgumentParser) -> No
     )
     parser.add_argument("--label", default="", metavar="TEXT", help="what it is for")
     parser.add_argument("--key", help="this one instead of a random one")
-    parser.set_defaults(command=_lazily("keys", "add"))
+    parser.set_defaults(command=lazily("keys", "add"))
     parser = key.add_parser("list", help="a tenant's keys", parents=[where, json])
     parser.add_argument("tenant")
-    parser.set_defaults(command=_lazily("keys", "listed"))
+    parser.set_defaults(command=lazily("keys", "listed"))
     parser = key.add_parser("revoke", help="end a key", parents=[where])
     parser.add_argument("tenant")
     parser.add_argument("id", help="as `key list` shows it")
-    parser.set_defaults(command=_lazily("keys", "revoke"))
+    parser.set_defaults(command=lazily("keys", "revoke"))
 
 
 def _add_smoke(commands: "Commands", where: ArgumentParser, json: ArgumentParser) -> None:
@@ -104,7 +104,7 @@ def _add_smoke(commands: "Commands", where: ArgumentParser, json: ArgumentParser
     parser.add_argument(
         "--key", help="try with this key; without one a tenant is made for it, and removed"
     )
-    parser.set_defaults(command=_lazily("smoke", "smoke"))
+    parser.set_defaults(command=lazily("smoke", "smoke"))
 
 
 def _add_cost(commands: "Commands", json: ArgumentParser) -> None:
@@ -128,7 +128,7 @@ def _add_cost(commands: "Commands", json: ArgumentParser) -> None:
     counted.add_argument("--days", type=_days, default=30, metavar="N", help="the last N days (30)")
     counted.add_argument("--profile", help="AWS profile, with --stack")
     counted.add_argument("--region", help="AWS region, with --stack")
-    parser.set_defaults(command=_lazily("cost", "cost"))
+    parser.set_defaults(command=lazily("cost", "cost"))
 
 
 def _add_audit(audit: "Commands", where: ArgumentParser, json: ArgumentParser) -> None:
@@ -141,20 +141,20 @@ def _add_audit(audit: "Commands", where: ArgumentParser, json: ArgumentParser) -
     parser.add_argument("--stream", metavar="ID", help="of this stream only")
     parser.add_argument("--until", type=moments.past, metavar="WHEN")
     parser.add_argument("--limit", type=_limit, default=100, metavar="N", help="default 100")
-    parser.set_defaults(command=_lazily("audit", "show"))
+    parser.set_defaults(command=lazily("audit", "show"))
     parser = audit.add_parser(
         "verify", help="find what was changed, removed or reordered", parents=[where, since, json]
     )
     parser.add_argument("tenant", nargs="?")
     parser.add_argument("--stream", metavar="ID", help="of this stream only")
     parser.add_argument("--file", metavar="FILE", help="what `audit export` wrote; - reads it")
-    parser.set_defaults(command=_lazily("verification", "run"), parser=parser)
+    parser.set_defaults(command=lazily("verification", "run"), parser=parser)
     parser = audit.add_parser(
         "export", help="write the audit as JSON lines", parents=[where, since]
     )
     parser.add_argument("tenant")
     parser.add_argument("--output", type=options.file, metavar="FILE")
-    parser.set_defaults(command=_lazily("audit", "export"))
+    parser.set_defaults(command=lazily("audit", "export"))
 
 
 def _where() -> ArgumentParser:
@@ -178,7 +178,9 @@ def _group(commands: "Commands", name: str, about: str) -> "Commands":
     return commands.add_parser(name, help=about).add_subparsers(required=True, metavar="COMMAND")
 
 
-def _lazily(module: str, name: str) -> Callable[[Namespace], int]:
+def lazily(module: str, name: str) -> Callable[[Namespace], int]:
+    """A command, by the module that it is imported from when it is asked for."""
+
     def command(options: Namespace) -> int:
         code: int = getattr(import_module(f"local.{module}"), name)(options)
         return code

@@ -44,6 +44,14 @@ def exact(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).astimezone().isoformat(timespec="milliseconds")
 
 
+def span(seconds: int) -> str:
+    """A time in the one unit that tells enough of it."""
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
 def _ms(text: str, sign: int, now: datetime) -> int:
     try:
         if span := _SPAN.fullmatch(text):

@@ -27,6 +27,12 @@ def positive(text: str) -> int:
     raise ArgumentTypeError("a whole number above 0 is needed")
 
 
+def offset(text: str) -> int:
+    if text == "-1" or (text.isascii() and text.isdigit() and len(text) < 11):
+        return int(text)
+    raise ArgumentTypeError("an offset is a whole number, or -1 for all")
+
+
 def url(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme in ("http", "https") and parts.hostname:

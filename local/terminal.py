@@ -63,6 +63,11 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
+def harmless(text: str) -> str:
+    """A text of several lines without what could steer a terminal."""
+    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")
+
+
 def _text(cell: Cell) -> str:
     if cell is None:
         return "–"

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from local.lookup import each, known, state
+from local.moments import span
 from local.terminal import Cell, Progress, bar, counted, show_json, show_table
 from local.where import Place, run
 from shared.dialects.native import encode_usage
@@ -105,12 +106,5 @@ def _row(used: Used) -> tuple[Cell, ...]:
 def _limit(left: Left) -> tuple[Cell, ...]:
     """A limit, by the setting that makes it."""
     setting = f"limits.{left.policy.removeprefix('tenant-').replace('-', '_')}"
-    again = f"in {_span(left.reset_s)}" if left.reset_s else ""
+    again = f"in {span(left.reset_s)}" if left.reset_s else ""
     return (setting, bar(left.limit - left.left, left.limit), left.left, left.limit, again)
-
-
-def _span(seconds: int) -> str:
-    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"

@@ -1,288 +1,268 @@
-"""`sluice ask` against a server that cuts it off wherever that can happen."""
+"""`sluice ask`, `follow`, `resume` against a server where everything goes wrong, and by hand."""
 
-import io
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from local.ask import CANCELLED_BY_USER, Answer, ask
-from local.errors import Failed
-from shared.dialects import native
-from shared.errors import (
-    IdempotencyInFlight,
-    InvalidRequest,
-    ProviderFailed,
-    SluiceError,
-    Unauthenticated,
-    Unavailable,
+from local import cli
+from tests.clients import hostile
+from tests.local.screen import sluice
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def enemy() -> Iterator[str]:
+    with hostile.serving() as url:
+        yield url
+
+
+@dataclass
+class Scenario:
+    """One that no other test has."""
+
+    url: str
+
+    @property
+    def report(self) -> Any:
+        return httpx.get(f"{self.url}/_report").json()
+
+    @property
+    def text(self) -> str:
+        return str(self.report["text"])
+
+    def began(self) -> bool:
+        return bool(self.report["streams"])
+
+
+@pytest.fixture
+def faces(enemy: str, request: pytest.FixtureRequest) -> Callable[[str], Scenario]:
+    label = "".join(c if c.isalnum() else "-" for c in request.node.name)
+    return lambda text: Scenario(f"{enemy}/{text},as={label}")
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = cli.main(arguments)
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+#: The script has another producer go on.
+SEAM = "Another producer goes on; some words may come again.\n"
+LOST = "The connection was lost; trying again.\n"
+
+
+@pytest.mark.parametrize(
+    ("scenario", "said"),
+    [
+        ("pace=0", ""),
+        ("cut=137", LOST),
+        ("truncated-utf8", LOST),
+        ("lost-reply", LOST),
+        ("slow=0;bom;crlf;duplicate=3;twice;comment-flood=10;unknown-event;future-fields", ""),
+        ("closes=completed,reconnect=2", ""),
+    ],
 )
-from shared.records import Kind, Record
-
-STREAM = "0123456789abcdefghijklmn01234567"
-BODY = {"model": "demo", "messages": [{"role": "user", "content": "?"}]}
-TEXTS = ("Grüße ", "aus\n", "Zürich\r\n", "🌊", "\u2028\u0085 end")
-COMPLETED: dict[str, Any] = {
-    "status": "completed",
-    "finish_reason": "stop",
-    "usage": None,
-    "error": None,
-}
+def test_the_text_is_whole(
+    faces: Callable[[str], Scenario], scenario: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    met = faces(scenario)
+    code, out, err = run(capsys, "ask", "?", "--url", met.url)
+    assert (code, out, err) == (0, met.text, said + SEAM)
+    assert met.report["streams_begun"] == 1
 
 
-def log(closed: dict[str, Any] = COMPLETED) -> list[Record]:
-    """Records as a producer leaves them, with one among the chunks that no client sees."""
-    kinds = [Kind.OPENED, *[Kind.TEXT] * 2, Kind.HEARTBEAT, *[Kind.TEXT] * 3, Kind.CLOSED]
-    texts = iter(TEXTS)
-    bodies = {Kind.OPENED: {"model": "demo"}, Kind.CLOSED: closed}
-    return [
-        Record(seq, kind, 1, 0, "w", next(texts) if kind == Kind.TEXT else "", bodies.get(kind, {}))
-        for seq, kind in enumerate(kinds)
+def test_what_is_held_back_is_polled(
+    faces: Callable[[str], Scenario], capsys: pytest.CaptureFixture[str]
+) -> None:
+    met = faces("head-only;times=all")
+    code, out, err = run(capsys, "ask", "?", "--url", met.url)
+    assert (code, out) == (0, met.text)
+    assert err == "Streams are held back on the way here: polling instead.\n"
+
+
+@pytest.mark.parametrize(
+    ("scenario", "said"),
+    [
+        ("status=401;on=start", "The credential has expired."),
+        ("closes=failed", "The model's provider cut its answer off."),
+        ("closes=cancelled", "the answer was cancelled"),
+        ("portal", "is not Sluice"),
+    ],
+)
+def test_a_failure_is_one_line(
+    faces: Callable[[str], Scenario], scenario: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    met = faces(scenario)
+    code, out, err = run(capsys, "ask", "?", "--url", met.url)
+    assert code == 1
+    assert err.removeprefix(SEAM).startswith("sluice: ")
+    assert said in err
+    assert err.removeprefix(SEAM).count("\n") == 1
+    if scenario.startswith("closes"):
+        assert out == met.text  # what it had said is kept
+
+
+def test_nothing_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "ask", "?", "--url", "http://127.0.0.1:9", "--patience", "1")
+    assert (code, err.splitlines()[-1]) == (1, "sluice: nothing answers at http://127.0.0.1:9")
+
+
+def test_what_was_asked_is_sent(
+    enemy: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SLUICE_URL", f"{enemy}/as=env")
+    monkeypatch.setenv("SLUICE_KEY", "a key of the environment")
+    assert run(capsys, "ask", "?", "--quiet")[0] == 0
+    [seen] = httpx.get(f"{enemy}/as=env/_report").json()["requests"]
+    assert seen["authorization"] == "Bearer a key of the environment"
+    assert run(capsys, "ask", "?", "--key", "typed")[0] == 0
+    seen = httpx.get(f"{enemy}/as=env/_report").json()["requests"][-1]
+    assert seen["authorization"] == "Bearer typed"
+    monkeypatch.setenv("SLUICE_URL", "nowhere")
+    code, _, err = run(capsys, "ask", "?")
+    assert (code, err) == (1, "sluice: SLUICE_URL: an address like https://example.com is needed\n")
+
+
+def test_each_event_is_a_line_of_json(
+    faces: Callable[[str], Scenario], capsys: pytest.CaptureFixture[str]
+) -> None:
+    met = faces("cut=300")
+    code, out, _ = run(capsys, "ask", "?", "--url", met.url, "--json")
+    events = [json.loads(line) for line in out.split("\n") if line]
+    assert code == 0
+    assert "".join(e["text"] for e in events if e["type"] == "chunk") == met.text
+    assert [events[0]["type"], events[-1]["type"]] == ["opened", "closed"]
+    assert {"epoch", "reconnecting"} <= {e["type"] for e in events}
+
+
+def test_an_answer_is_followed_from_an_offset(
+    faces: Callable[[str], Scenario], capsys: pytest.CaptureFixture[str]
+) -> None:
+    met = faces("pace=0")
+    run(capsys, "ask", "?", "--url", met.url)
+    [stream] = met.report["streams"]
+    assert run(capsys, "follow", stream, "--url", met.url)[1] == met.text
+    assert run(capsys, "follow", stream, "--after", "14", "--url", met.url)[1] == " end"
+
+
+def started(*arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "local.cli", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,  # what a buffer has read ahead, communicate() would lose
+        cwd=ROOT,
+    )
+
+
+def last_line(err: bytes) -> str:
+    return err.decode().splitlines()[-1]
+
+
+def until(true: Callable[[], object]) -> None:
+    give_up = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+
+
+def test_without_a_terminal_ctrl_c_pauses_and_says_how_it_goes_on(
+    faces: Callable[[str], Scenario],
+) -> None:
+    met = faces("pace=400")
+    asking = started("ask", "?", "--url", met.url)
+    assert asking.stdout
+    first = asking.stdout.read(1)
+    asking.send_signal(signal.SIGINT)
+    rest, err = asking.communicate(timeout=30)
+    [stream] = met.report["streams"]
+    assert asking.returncode == 130
+    assert last_line(err).startswith(f"Paused. It goes on with: sluice resume {stream} --after ")
+    assert not met.report["closed"]
+    command = last_line(err).rpartition("sluice ")[2].split()
+    resumed = started(*command, "--url", met.url)
+    last, _ = resumed.communicate(timeout=30)
+    assert resumed.returncode == 0
+    assert (first + rest + last).decode() == met.text
+
+
+def test_who_follows_only_stops_looking(faces: Callable[[str], Scenario]) -> None:
+    met = faces("pace=400")
+    asking = started("ask", "?", "--url", met.url)
+    until(met.began)
+    [stream] = met.report["streams"]
+    following = started("follow", stream, "--url", met.url)
+    assert following.stdout
+    assert following.stdout.read(1)
+    following.send_signal(signal.SIGINT)
+    _, err = following.communicate(timeout=30)
+    assert following.returncode == 130
+    rest = f"It goes on. The rest of it: sluice follow {stream} --after "
+    assert last_line(err).startswith(rest)
+    out, _ = asking.communicate(timeout=30)
+    assert (asking.returncode, out.decode()) == (0, met.text)
+
+
+def test_an_answer_that_nobody_reads_is_cancelled(faces: Callable[[str], Scenario]) -> None:
+    met = faces("pace=100")
+    asking = started("ask", "?", "--url", met.url)
+    assert asking.stdout
+    asking.stdout.read(1)
+    asking.stdout.close()
+    asking.stdout = None
+    _, err = asking.communicate(timeout=30)
+    assert (asking.returncode, err) == (1, b"")
+    assert [seen["route"] for seen in met.report["requests"]] == ["start", "cancel"]
+
+
+def test_in_a_terminal_enter_goes_on_and_ctrl_c_twice_cancels(
+    faces: Callable[[str], Scenario],
+) -> None:
+    met = faces("pace=200;chunks=24")
+    with sluice("ask", "?", "--url", met.url, env={"PYTHONPATH": str(ROOT)}) as terminal:
+        terminal.until(lambda: "Grüße" in terminal.screen.text)
+        terminal.type("\x03")
+        terminal.until(lambda: "Enter goes on, Ctrl-C again cancels." in terminal.screen.text)
+        assert "Grüße" in terminal.screen.text
+        terminal.type("\r")
+        terminal.until(lambda: "not JSON" in terminal.screen.text)
+        assert "Paused" not in terminal.screen.text
+        terminal.type("\x03")
+        terminal.until(lambda: "Enter goes on" in terminal.screen.text)
+        terminal.type("\x03")
+        assert terminal.end() == 130
+        shown = terminal.screen.text
+    assert shown.endswith("Cancelled.")
+    assert "^C" not in shown
+    assert shown.count("Grüße") == 1
+    routes = [seen["route"] for seen in met.report["requests"]]
+    assert [route for route in routes if route != "events"] == [
+        *("start", "pause", "resume", "pause", "cancel"),
     ]
 
 
-class Wire(httpx.SyncByteStream):
-    """A response's bytes, in small pieces; then its end, or a broken connection."""
-
-    def __init__(self, data: bytes, *, cut: bool) -> None:
-        self._data = data
-        self._cut = cut
-
-    def __iter__(self) -> Iterator[bytes]:
-        for start in range(0, len(self._data), 7):
-            yield self._data[start : start + 7]
-        if self._cut:
-            raise httpx.ReadError("cut")
-
-
-class Server(httpx.BaseTransport):
-    """Serves one stream. `faults` are what happens to the first requests, one each."""
-
-    def __init__(self, *faults: "Fault", closed: dict[str, Any] = COMPLETED) -> None:
-        self.records = log(closed)
-        self.faults = list(faults)
-        self.requests: list[httpx.Request] = []
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        request.read()
-        self.requests.append(request)
-        if request.url.path.endswith("/cancel"):
-            return httpx.Response(202)
-        return self.faults.pop(0)(self, request) if self.faults else self.events(request)
-
-    def events(self, request: httpx.Request, limit: int | None = None) -> httpx.Response:
-        after = int(request.headers.get("last-event-id", "-1"))
-        data = native.EventEncoder(STREAM).encode(r for r in self.records if r.seq > after)
-        cut = limit is not None and limit < len(data)
-        headers = {
-            **native.EVENT_STREAM_HEADERS,
-            "stream-id": STREAM,
-            "location": f"/v1/streams/{STREAM}/events",
-        }
-        return httpx.Response(200, headers=headers, stream=Wire(data[:limit], cut=cut))
-
-    @property
-    def seen(self) -> list[str]:
-        return [f"{request.method} {request.url.path}" for request in self.requests]
-
-
-Fault = Callable[[Server, httpx.Request], httpx.Response]
-
-
-def cut(limit: int) -> Fault:
-    return lambda server, request: server.events(request, limit)
-
-
-def refuse(error: SluiceError) -> Fault:
-    return lambda _, __: httpx.Response(
-        error.status,
-        json=error.problem(),
-        headers={**error.headers, "content-type": "application/problem+json"},
-    )
-
-
-def broken(error: BaseException) -> Fault:
-    def fault(_: Server, __: httpx.Request) -> httpx.Response:
-        raise error
-
-    return fault
-
-
-def answer(server: Server, *, patience_s: float = 60.0) -> Answer:
-    client = httpx.Client(transport=server, base_url="http://sluice.test/")
-    return Answer(client, BODY, note=ignore, patience_s=patience_s, sleep=lambda _: None)
-
-
-def ignore(_: str) -> None:
-    pass
-
-
-def all_text(server: Server) -> str:
-    return "".join(answer(server).text())
-
-
-def test_without_a_fault_one_request_is_enough() -> None:
-    server = Server()
-    assert all_text(server) == "".join(TEXTS)
-    assert server.seen == ["POST /v1/streams"]
-    assert json.loads(server.requests[0].content) == BODY
-
-
-def test_a_cut_at_any_byte_loses_nothing_and_repeats_nothing() -> None:
-    whole = len(native.EventEncoder(STREAM).encode(log()))
-    for first in range(whole):
-        server = Server(cut(first), cut(first // 3))
-        assert all_text(server) == "".join(TEXTS), first
-
-
-def test_one_event_a_connection() -> None:
-    longest = max(len(native.EventEncoder(STREAM).encode([r])) for r in log())
-    server = Server(*[cut(longest)] * 50)
-    assert all_text(server) == "".join(TEXTS)
-    assert len(server.requests) > 3
-
-
-def test_a_start_that_was_not_answered_is_repeated_with_its_key() -> None:
-    in_flight = IdempotencyInFlight(
-        headers={"Location": f"/v1/streams/{STREAM}/events", "Retry-After": "2"}
-    )
-    server = Server(broken(httpx.ReadError("cut")), refuse(Unavailable()), refuse(in_flight))
-    assert all_text(server) == "".join(TEXTS)
-    assert server.seen == ["POST /v1/streams"] * 3 + [f"GET /v1/streams/{STREAM}/events"]
-    assert len({r.headers["idempotency-key"] for r in server.requests[:3]}) == 1
-
-
-def test_a_stream_that_is_paused_is_noted_and_waited_for_as_the_server_says() -> None:
-    paused = Record(3, Kind.PAUSE, 1, 0, "w", body={"reason": "requested", "parked": True})
-
-    def ends(server: Server, request: httpx.Request) -> httpx.Response:
-        after = int(request.headers.get("last-event-id", "-1"))
-        encoder = native.EventEncoder(STREAM)
-        data = encoder.encode(r for r in server.records[:4] if r.seq > after)
-        data += encoder.reconnect(3, retry_ms=15_000)
-        headers = {**native.EVENT_STREAM_HEADERS, "location": f"/v1/streams/{STREAM}/events"}
-        return httpx.Response(200, headers=headers, stream=Wire(data, cut=False))
-
-    server = Server(*[ends] * 30)
-    server.records[3] = paused
-    slept: list[float] = []
-    notes: list[str] = []
-    client = httpx.Client(transport=server, base_url="http://sluice.test/")
-    paused_answer = Answer(client, BODY, note=notes.append, patience_s=60.0, sleep=slept.append)
-    assert "".join(paused_answer.text()) == "".join(TEXTS)
-    assert slept == [15.0] * 30
-    assert notes == ["The stream is paused (requested); it goes on when resumed."]
-
-
-def test_a_gateway_that_has_lost_its_server_is_tried_again() -> None:
-    assert all_text(Server(cut(150), lambda *_: httpx.Response(502))) == "".join(TEXTS)
-
-
-def test_a_server_that_is_gone_for_long_is_given_up() -> None:
-    gone = broken(httpx.ConnectError("refused"))
-    patient = answer(Server(cut(150), *[gone] * 1000), patience_s=0.2)
-    with pytest.raises(Failed, match="gone for 0 s"):
-        list(patient.text())
-
-
-def test_a_server_that_never_gets_further_is_given_up() -> None:
-    patient = answer(Server(*[cut(10)] * 1000), patience_s=0.2)
-    with pytest.raises(Failed, match="giving up"):
-        list(patient.text())
-
-
-@pytest.mark.parametrize(
-    ("fault", "said"),
-    [
-        (broken(httpx.ConnectError("refused")), "nothing answers at http://sluice.test"),
-        (refuse(Unauthenticated("The key is not known here.")), "The key is not known here."),
-        (refuse(InvalidRequest("`model` is missing.", field="model")), "`model` is missing."),
-        (
-            refuse(ProviderFailed("It failed.", code="upstream", retryable=True)),
-            "It failed.",
-        ),
-        (lambda *_: httpx.Response(404, text="<html>"), "the server answered 404"),
-        (lambda *_: httpx.Response(204), "its end was not seen"),
-        (lambda *_: httpx.Response(200, html="<html>"), "is not Sluice"),
-        (
-            lambda *_: httpx.Response(
-                200, text="data: 1\n\n", headers={"content-type": "text/event-stream"}
-            ),
-            "is not Sluice",
-        ),
-    ],
-)
-def test_a_refusal_is_final(fault: Fault, said: str) -> None:
-    server = Server(fault)
-    with pytest.raises(Failed, match=said):
-        all_text(server)
-    assert len(server.requests) == 1
-
-
-@pytest.mark.parametrize(
-    ("closed", "said"),
-    [
-        ({"status": "failed", "error": {"detail": "The model failed."}}, "The model failed."),
-        ({"status": "cancelled", "error": None}, "the answer was cancelled"),
-    ],
-)
-def test_a_stream_that_did_not_complete_is_a_failure(closed: dict[str, Any], said: str) -> None:
-    with pytest.raises(Failed, match=said):
-        all_text(Server(closed={**COMPLETED, **closed}))
-
-
-def test_an_answer_that_was_cut_short_is_noted() -> None:
-    notes: list[str] = []
-    client = httpx.Client(
-        transport=Server(closed={**COMPLETED, "finish_reason": "length"}),
-        base_url="http://sluice.test",
-    )
-    out = io.BytesIO()
-    assert ask(Answer(client, BODY, note=notes.append, patience_s=1), out, ignore) == 0
-    assert out.getvalue().decode() == "".join(TEXTS)
-    assert notes == ["The answer ends at its limit of tokens."]
-
-
-class Interrupting(io.BytesIO):
-    """Output whose reader interrupts at the first byte."""
-
-    def __init__(self, how: BaseException) -> None:
-        super().__init__()
-        self._how = how
-
-    def write(self, data: Any) -> int:
-        if data:
-            raise self._how
-        return 0
-
-
-def test_to_interrupt_cancels_the_stream() -> None:
-    server = Server()
-    notes: list[str] = []
-    code = ask(answer(server), Interrupting(KeyboardInterrupt()), notes.append)
-    assert code == CANCELLED_BY_USER
-    assert server.seen == ["POST /v1/streams", f"POST /v1/streams/{STREAM}/cancel"]
-    assert notes == ["Cancelled."]
-
-
-def test_to_interrupt_before_the_stream_is_known_cancels_it_too() -> None:
-    server = Server(broken(KeyboardInterrupt()))
-    assert ask(answer(server), io.BytesIO(), ignore) == CANCELLED_BY_USER
-    assert server.seen == ["POST /v1/streams"] * 2 + [f"POST /v1/streams/{STREAM}/cancel"]
-    assert len({r.headers["idempotency-key"] for r in server.requests[:2]}) == 1
-
-
-def test_a_stream_that_could_not_be_cancelled_is_noted() -> None:
-    notes: list[str] = []
-    server = Server(broken(KeyboardInterrupt()), broken(httpx.ConnectError("refused")))
-    assert ask(answer(server), io.BytesIO(), notes.append) == CANCELLED_BY_USER
-    assert notes == ["The stream could not be cancelled: it goes on."]
-
-
-def test_an_answer_that_nobody_reads_is_cancelled() -> None:
-    server = Server()
-    with pytest.raises(BrokenPipeError):
-        ask(answer(server), Interrupting(BrokenPipeError()), ignore)
-    assert server.seen[-1] == f"POST /v1/streams/{STREAM}/cancel"
+@pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {}])
+def test_plain_text_where_no_other_is_wanted(
+    faces: Callable[[str], Scenario], env: dict[str, str]
+) -> None:
+    met = faces("pace=0")
+    plain = [] if env else ["--plain"]
+    env = {"PYTHONPATH": str(ROOT), **env}
+    with sluice(
+        "ask", "?", "--quiet", *plain, "--url", met.url, env=env, size=(400, 50)
+    ) as terminal:
+        assert terminal.end() == 0
+        shown, raw = terminal.screen.text, terminal.raw
+    assert shown.split() == met.text.replace("\x85", "").split()
+    assert "\x1b" not in raw

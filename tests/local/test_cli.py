@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import io
 import json
 import re
 import subprocess
@@ -11,10 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from local import ask, cli, commands, server
+from local import cli, commands, server
 from local.errors import Failed
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +30,11 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--help") == 0
     said = capsys.readouterr().out
     assert all(
-        f"    {command} " in said for command in ("dev", "ask", "tenant", "key", "usage", "audit")
+        f"    {command} " in said
+        for command in (
+            *("dev", "ask", "follow", "streams", "pause", "resume", "cancel"),
+            *("tenant", "key", "usage", "audit"),
+        )
     )
 
 
@@ -62,16 +64,16 @@ def test_every_command_leads_to_what_it_does(monkeypatch: pytest.MonkeyPatch) ->
     parsers = list(leaves(cli._parser()))
     for parser in parsers:
         command = parser.get_default("command")
-        if command not in (cli._dev, cli._ask):
+        if command is not cli._dev:
             command(argparse.Namespace())
-    assert len(called) == len(set(called)) == len(parsers) - 2 == 13
+    assert len(called) == len(set(called)) == len(parsers) - 1 == 21
 
 
 def test_every_command_says_where_and_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     for parser in leaves(cli._parser()):
         help_ = parser.format_help()
-        if parser.get_default("command") not in (cli._dev, cli._ask):
-            assert "--stack NAME" in help_, parser.prog
+        if parser.get_default("command") is not cli._dev:
+            assert "--stack NAME" in help_ or "--url URL" in help_, parser.prog
         assert "None" not in help_
 
 
@@ -161,37 +163,6 @@ def test_a_command_that_does_not_end_well(
 
     monkeypatch.setattr(cli, "_dev", command)
     assert run("dev") == code
-
-
-def test_ask_sends_what_it_was_told(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    asked: dict[str, Any] = {}
-
-    def fake(answer: ask.Answer, *_: Any) -> int:
-        client: httpx.Client = answer._client
-        asked.update(url=str(client.base_url), key=client.headers["authorization"])
-        asked.update(body=answer._body, patience=answer._patience_s)
-        answer._note("a note")
-        return 0
-
-    monkeypatch.setattr(ask, "ask", fake)
-    monkeypatch.setattr("sys.stdin", io.StringIO("from a pipe\n"))
-    options = ["--url", "https://x.test/base", "--key", "k", "--model", "m", "--max-tokens", "5"]
-    assert run("ask", "-", *options, "--patience", "7", "--quiet") == 0
-    assert asked == {
-        "url": "https://x.test/base/",
-        "key": "Bearer k",
-        "body": {
-            "model": "m",
-            "messages": [{"role": "user", "content": "from a pipe\n"}],
-            "max_tokens": 5,
-        },
-        "patience": 7,
-    }
-    assert capsys.readouterr().err == ""
-    assert run("ask", "aloud") == 0
-    assert capsys.readouterr().err == "a note\n"
 
 
 def test_the_body_of_the_printed_command_is_valid() -> None:

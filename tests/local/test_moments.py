@@ -65,3 +65,9 @@ def test_how_moments_are_shown() -> None:
     assert moments.shown(ms) == "2027-01-31 13:00"
     assert moments.shown(ms, seconds=True) == "2027-01-31 13:00:01"
     assert moments.past(moments.exact(ms), now=lambda: NOW) == ms
+
+
+def test_how_long_is_said_roughly() -> None:
+    assert [moments.span(seconds) for seconds in (1, 119, 120, 7199, 7200, 172_799, 172_800)] == [
+        *("1 s", "119 s", "2 min", "119 min", "2 h", "47 h", "2 d")
+    ]

@@ -2,7 +2,6 @@
 
 import re
 
-from local.usage import _span
 from tests.local.conftest import Operator, began, work
 
 
@@ -78,9 +77,3 @@ def test_all_tenants(sluice: Operator) -> None:
     assert beta[:3] == ["beta", "1", "–"]
     told = sluice.done("usage", "--json").json["tenants"]
     assert [each["tenant"] for each in told] == ["acme", "beta"]
-
-
-def test_how_long_is_said_roughly() -> None:
-    assert [_span(seconds) for seconds in (1, 119, 120, 7199, 7200, 172_799, 172_800)] == [
-        *("1 s", "119 s", "2 min", "119 min", "2 h", "47 h", "2 d")
-    ]

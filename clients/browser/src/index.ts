@@ -1,5 +1,3 @@
 export { SluiceError } from "./errors.js";
 export { Sluice } from "./sluice.js";
 export type * from "./types.js";
-
-export const CLIENT = "sluice";

@@ -77,6 +77,8 @@ class Chat:
     def copied(self) -> str:
         """The last answer, as its button copies it."""
         self.button("Copy the answer").last.click()
+        # The clipboard is written in the background; the button tells when it was.
+        expect(self.page.locator(".turn-foot .icon-check")).to_be_visible(timeout=WAIT_MS)
         self.page.fill("#question", "")
         self.page.press("#question", "Control+V")
         pasted = self.page.input_value("#question")

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from sluice_client.events import Event
 from sluice_client.machine import Ask, Conditions, Lost, Machine, Passage, Times, Wait
@@ -44,11 +45,11 @@ class World:
         self.faults: Iterator[Callable[[World, Ask], Reply]] = iter(faults)
         self.asked: list[Ask] = []
         self.waited: list[float] = []
-        self.log: list[tuple[int, str, dict[str, object]]] = [
-            (0, "opened", {"id": STREAM, "model": "demo", "at": 0}),
-            *((2 * n + 1, "chunk", {"text": text}) for n, text in enumerate(TEXTS)),
-            (2 * len(TEXTS) + 1, "closed", dict(COMPLETED)),
+        self.log: list[tuple[int, str, dict[str, Any]]] = [
+            (0, "opened", {"id": STREAM, "model": "demo", "at": 0})
         ]
+        self.log += [(2 * n + 1, "chunk", {"text": text}) for n, text in enumerate(TEXTS)]
+        self.log += [(2 * len(TEXTS) + 1, "closed", dict(COMPLETED))]
         self.times = Times()
         self.passage = Passage(self.times)
 
@@ -67,15 +68,16 @@ class World:
                 continue
             self.asked.append(step)
             assert len(self.asked) < requests, "it asks without end"
-            self._answer(machine, next(self.faults, World.serve)(self, step), piece)
+            yield from self._answer(machine, next(self.faults, World.serve)(self, step), piece)
             yield from machine.drain()
 
-    def _answer(self, machine: Machine, reply: Reply, piece: int) -> None:
+    def _answer(self, machine: Machine, reply: Reply, piece: int) -> Iterator[Event]:
         self.now += reply.takes_s
         if not reply.headless:
             machine.began(reply.status, reply.headers)
             for at in range(0, len(reply.body), piece):
                 machine.received(reply.body[at : at + piece])
+                yield from machine.drain()
                 if not machine.listens:
                     break
         if machine.listens and reply.lost:
@@ -104,9 +106,5 @@ class World:
         ]
         end = self.log[-1]
         page = {"chunks": chunks, "next": end[0], "status": "open", "closed": False}
-        page["poll_after_ms"] = 250
-        if end[1] == "closed":
-            page |= {**end[2], "closed": True}
-        elif end[1] == "paused":
-            page["status"] = "paused"
+        page |= {"poll_after_ms": 250, **({**end[2], "closed": True} if end[1] == "closed" else {})}
         return Reply(200, JSON, json.dumps(page).encode())

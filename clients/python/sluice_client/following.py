@@ -290,14 +290,18 @@ class Following(Machine):
 
     def _cut(self, why: str, error: Exception | None = None) -> None:
         self._grants = self._grants or self._uncredited
-        self._in_vain(why)
-        self._failed(why, cause=error)
+        if not self._in_vain(why):
+            self._failed(why, cause=error)
 
-    def _in_vain(self, why: str) -> None:
-        """A stream was answered; where it brought nothing, again and again, it is polled."""
+    def _in_vain(self, why: str) -> bool:
+        """Whether to poll: a stream was answered and brought nothing, several times, or where it
+        was only tried again.
+        """
         self._vain = 0 if self._streamed else self._vain + 1
-        if self._vain >= VAIN_MAX:
+        vain = self._vain >= VAIN_MAX or (self._vain > 0 and self._polling)
+        if vain:
             self._hold_back(why)
+        return vain
 
     def _hold_back(self, why: str) -> None:
         self._vain, self._why_polled = 0, why
@@ -317,9 +321,10 @@ class Following(Machine):
             case _For.FOLLOW if reply.status == 204:
                 self._ended = True
             case _:
-                if reply.problem is None and self._now in (_For.START, _For.FOLLOW):
-                    self._in_vain(f"it answers {reply.status} to streams")
-                self._refused(reply)
+                streams = self._now in (_For.START, _For.FOLLOW)
+                foreign = streams and self._passage.heard and reply.problem is None
+                if not (foreign and self._in_vain(f"it answers {reply.status} to streams")):
+                    self._refused(reply)
 
     def _names_stream(self, reply: Reply) -> bool:
         """Whether the stream runs already, and has told its name."""

@@ -23,9 +23,6 @@ from sluice_client.events import Event
 
 #: A reply that is no stream. A page of a poll has at most 512 Ki characters of text, as JSON.
 REPLY_BYTES_MAX = 8 * 1024 * 1024
-#: Between two tries: at most so long, after the first failure at most `BACKOFF_S`.
-BACKOFF_S = 0.5
-BACKOFF_MAX_S = 8.0
 #: What passes by itself; other refusals stay what they are.
 _TEMPORARY = frozenset({"unavailable", "busy", "limit-exceeded", "idempotency-in-flight"})
 _PROBLEM = "application/problem+json"
@@ -47,6 +44,9 @@ class Times:
     poll_s: int = 10
     #: For a server of which nothing was ever heard.
     unheard_s: float = 5.0
+    #: Before the next try, at most: after the first failure, and twice that after each further one.
+    backoff_s: float = 0.5
+    backoff_max_s: float = 8.0
     #: Polling, before streaming is tried again; each time that it is held back again, twice that.
     stream_again_s: float = 20.0
     stream_again_max_s: float = 320.0
@@ -295,23 +295,23 @@ class Machine(ABC):
         if self._failing_since is None:
             self._failing_since = now
         unheard = not (reached or self._passage.heard)
-        budget_s = self.conditions.retry_s
+        times, budget_s = self._times, self.conditions.retry_s
         if unheard:
-            budget_s = min(budget_s, self._times.unheard_s)
+            budget_s = min(budget_s, times.unheard_s)
         left_s = self._failing_since + budget_s - now
-        most_s = min(BACKOFF_S * 2.0 ** min(self._failures, 10), BACKOFF_MAX_S)
-        delay_s = max(self.conditions.chance() * most_s, at_least_s or 0.0)
+        least_s = at_least_s or 0.0
+        most_s = min(times.backoff_s * 2.0 ** min(self._failures, 10), times.backoff_max_s)
         self._failures += 1
-        if isinstance(cause, Refused) and (at_least_s or 0.0) > left_s:
-            self._error = cause  # it says itself when to come again
-        elif left_s > 0:
-            delay_s = min(delay_s, left_s)
+        if left_s > least_s:
+            delay_s = min(max(self.conditions.chance() * most_s, least_s), left_s)
             self._rest(delay_s)
             self._notes(self._failures, delay_s, why)
+        elif isinstance(cause, Refused) and least_s > budget_s:
+            self._error = cause  # it says itself when to come again
         elif unheard:
             self._error, self._cause = Unreachable(_UNREACHABLE), cause
         else:
-            gave_up = f"No sign of life for {budget_s:.0f} s ({why}). {_GO_ON}"
+            gave_up = f"No sign of life within {budget_s:g} s ({why}). {_GO_ON}"
             self._error, self._cause = GaveUp(gave_up), cause
 
     def _notes(self, attempt: int, delay_s: float, why: str) -> None:  # noqa: B027 - may be left

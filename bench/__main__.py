@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench import clients, cold, cost, cpu, followers, limits, redaction, relay
+from bench import clients, cold, compression, cost, cpu, followers, limits, redaction, relay
 from bench.parts import Bench, bench
 from bench.rows import Row, render
 
@@ -23,6 +23,7 @@ SECTIONS: dict[str, Callable[[Bench], Coroutine[Any, Any, list[Row]]]] = {
     "limits": limits.measure,
     "redaction": redaction.measure,
     "followers": followers.measure,
+    "compression": compression.measure,
     "clients": clients.measure,
 }
 

@@ -64,6 +64,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "on_outage": ("refuse", "allow"),
         "on_quota": ("close", "pause"),
+        "compression": ("gzip", "none"),
         "addresses": ("full", "truncated", "none"),
     }
 )
@@ -77,7 +78,7 @@ class Policy:
     its clients. `shards` spreads the tenant's counters, for many starts a second. `takeovers` is
     how often an answer may lose its producer, and `pause_s` how long it may be paused. `on_outage`
     says what becomes of starts while the counters cannot be written, and `on_quota` of an answer
-    whose budget ends.
+    whose budget ends. `compression` is that of events, for clients that take it.
     """
 
     limits: Limits = DEFAULT_LIMITS
@@ -90,6 +91,7 @@ class Policy:
     pause_s: int = DAY_S
     on_outage: Literal["refuse", "allow"] = "refuse"
     on_quota: Literal["close", "pause"] = "close"
+    compression: Literal["gzip", "none"] = "gzip"
     retention_days: int = 30
     audit_retention_days: int = 400
     addresses: Literal["full", "truncated", "none"] = "truncated"

@@ -8,6 +8,7 @@
     → authentication  who asks
     → refusals        tells the audit what was refused to whom
     → origin policy   which page may ask
+    → compression     of Server-Sent Events
     → authorization   what the endpoint needs (at its route)
 
 Each is pure ASGI and a file of its own.
@@ -21,6 +22,7 @@ from shared.authority import Authority
 from shared.metrics import SILENT, Metrics
 from shared.middleware.authentication import Authentication
 from shared.middleware.caches import Uncached
+from shared.middleware.compression import Compressed
 from shared.middleware.context import Context
 from shared.middleware.cors import Cors, OriginPolicy
 from shared.middleware.edge import Edge
@@ -38,5 +40,6 @@ def stack(
 ) -> ASGIApp:
     """The app behind all middleware, the outermost first."""
     origins = authority.tenants
-    guarded = Authentication(Refused(OriginPolicy(app, origins), Refusals(audit)), authority)
+    policed = OriginPolicy(Compressed(app), origins)
+    guarded = Authentication(Refused(policed, Refusals(audit)), authority)
     return Edge(Context(Uncached(Cors(Problems(guarded, metrics), origins))), edge_digest)

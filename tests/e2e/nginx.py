@@ -13,9 +13,7 @@ import pytest
 
 from tests.e2e.local_run import HOST, START_S, free_port
 
-#: It speaks HTTP/1.0 to us, as nginx does where nobody says otherwise: in HTTP/1.1 it would pass on
-#: each chunk that it does not compress. A page that comes through it has its origin, so the host
-#: goes on as it was asked for.
+#: A page that comes through it has its origin, so the host goes on as it was asked for.
 _CONFIGURATION = """
 daemon off;
 master_process off;
@@ -36,6 +34,7 @@ http {{
         listen {host}:{port};
         location / {{
             proxy_pass {url};
+            proxy_http_version {http};
             proxy_set_header Host $http_host;
             proxy_buffering on;
             proxy_buffer_size 64k;
@@ -48,11 +47,12 @@ http {{
 
 
 @contextmanager
-def buffering_proxy(url: str, *, obeys: bool = False) -> Iterator[str]:
+def buffering_proxy(url: str, *, obeys: bool = False, http: str = "1.0") -> Iterator[str]:
     """An address that leads to `url`, through an nginx that buffers and compresses what it can.
 
-    Streams arrive at their end, but where it `obeys` what they say of buffers. Else nothing is
-    different. Skips the test where there is no nginx.
+    Streams arrive at their end, but where it `obeys` what they say of buffers. It asks us by
+    HTTP/1.0, as nginx does where nobody says otherwise: by 1.1 it would pass on each chunk that it
+    does not compress. Skips the test where there is no nginx.
     """
     nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if nginx is None:
@@ -62,7 +62,9 @@ def buffering_proxy(url: str, *, obeys: bool = False) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "nginx.conf"
         file.write_text(
-            _CONFIGURATION.format(folder=folder, host=HOST, port=port, url=url, ignored=ignored)
+            _CONFIGURATION.format(
+                folder=folder, host=HOST, port=port, url=url, http=http, ignored=ignored
+            )
         )
         command = [nginx, "-c", str(file), "-p", folder, "-e", "stderr"]
         with subprocess.Popen(command, stdin=subprocess.DEVNULL) as process:

@@ -18,8 +18,8 @@ from tests.e2e.local_run import HEADERS, LocalRun, body, cutting_proxy
 pytestmark = pytest.mark.e2e
 
 CLIENTS = Path(__file__).parent / "clients"
-#: Silent for long enough that the server sends a heartbeat.
-SILENT = "demo?tokens=5&silence_after=2&silence=17"
+#: Silent for long enough that the server sends a heartbeat, also to who comes late.
+SILENT = "demo?tokens=5&silence_after=2&silence=20"
 
 Event = dict[str, str]
 
@@ -100,7 +100,7 @@ def _streams(run: LocalRun) -> list[dict[str, Any]]:
 @pytest.mark.usefixtures("silent")  # which takes its time meanwhile
 def test_eventsource_resumes_after_cuts(run: LocalRun) -> None:
     stream = run.begin("demo?tokens=150&rate=100")
-    with cutting_proxy(run.port, iter([700, 900])) as url:
+    with cutting_proxy(run.port, iter([560, 560])) as url:
         found = node("eventsource", f"{url}/v1/streams/{stream}/events")
     assert sound(found["events"]) == run.text(stream)
     assert found["resumedAfter"][0] is None

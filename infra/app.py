@@ -16,7 +16,7 @@ def build(app: App) -> Stack:
     stack = Stack(
         app, config.stack_name, description="Sluice: AI answers that stream, resume and are polled"
     )
-    made = tables(stack, disposable=config.disposable)
+    made = tables(stack, config)
     compute = Compute(stack, config, made)
     if compute.edge_secret:
         Edge(

@@ -19,7 +19,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_lambda_destinations as destinations
 from aws_cdk import aws_sqs as sqs
 
-from infra import bundling, package
+from infra import bundling, package, release
 from infra.config import Config
 from infra.custom import edge_secret
 from infra.roles import allow, pin_runtime, role_and_logs
@@ -57,11 +57,15 @@ class Compute:
             memory_mb=self._config.stream_memory_mb,
             # Lambda's own Python runtime cannot stream: this starts the loop that can.
             environment={"AWS_LAMBDA_EXEC_WRAPPER": f"/var/task/{package.WRAPPER}"},
+            concurrency=self._config.stream_concurrency,
+            snap_start=release.snap_start(self._config),
         )
         self._allow_clients(function)
         self._allow_models(function)
         self._allow_summaries(function)
-        self.stream_url = self._url("StreamUrl", function, lambda_.InvokeMode.RESPONSE_STREAM)
+        self._tell_edge(function)
+        called = release.released(self._stack, self._config, function)
+        self.stream_url = self._url("StreamUrl", called, lambda_.InvokeMode.RESPONSE_STREAM)
         return function
 
     def _produce(self) -> lambda_.Function:
@@ -70,26 +74,15 @@ class Compute:
             handler="functions.produce.handler",
             timeout=LONGEST,
             memory_mb=self._config.produce_memory_mb,
+            concurrency=self._config.produce_concurrency,
         )
         self._allow_models(function)
-        failures = sqs.Queue(
-            self._stack,
-            "ProduceFailures",
-            encryption=sqs.QueueEncryption.SQS_MANAGED,
-            enforce_ssl=True,
-            retention_period=Duration.days(14),
-        )
-        Validations.of(failures).acknowledge(
-            Acknowledgment(
-                id="AwsSolutions-SQS3", reason="This queue is where failed invocations end up."
-            )
-        )
         function.configure_async_invoke(
             # Both retries of an error (after 1 and 3 minutes) fit. Whoever notices meanwhile that a
             # stream has no producer launches another one.
             retry_attempts=2,
             max_event_age=Duration.minutes(5),
-            on_failure=destinations.SqsDestination(failures),
+            on_failure=self._failures("ProduceFailures"),
         )
         # It hands over to itself. Apart from the role's own policy, which the function waits for.
         iam.Policy(
@@ -110,11 +103,13 @@ class Compute:
             handler="functions.api.handler",
             timeout=Duration.seconds(29),
             memory_mb=self._config.api_memory_mb,
+            concurrency=self._config.api_concurrency,
         )
         self._allow_clients(function)
         self._allow_summaries(function)
         self._allow_erasure(function)
         allow(function, ["dynamodb:Query"], [f"{self._tables['audit'].table_arn}/index/by_day"])
+        self._tell_edge(function)
         self.api_url = self._url("ApiUrl", function, lambda_.InvokeMode.BUFFERED)
         return function
 
@@ -130,11 +125,16 @@ class Compute:
         allow(function, ["dynamodb:Query"], [self._tables["tenants"].table_arn])
         by_open = f"{self._tables['streams'].table_arn}/index/by_open"
         allow(function, ["dynamodb:Query"], [by_open])
+        function.configure_async_invoke(
+            # What one run leaves the next one does: nothing is tried again.
+            retry_attempts=0,
+            max_event_age=Duration.minutes(1),
+            on_failure=self._failures("SweepFailures"),
+        )
         events.Rule(
             self._stack,
             "EveryMinute",
             schedule=events.Schedule.rate(Duration.minutes(1)),
-            # What one run leaves the next one does: nothing is tried again.
             targets=[targets.LambdaFunction(function, retry_attempts=0)],
         )
         return function
@@ -147,6 +147,8 @@ class Compute:
         timeout: Duration,
         memory_mb: int,
         environment: Mapping[str, str] | None = None,
+        concurrency: int = 0,
+        snap_start: lambda_.SnapStartConf | None = None,
     ) -> lambda_.Function:
         role, log_group = role_and_logs(self._stack, name, self._config.log_retention)
         function = lambda_.Function(
@@ -162,6 +164,9 @@ class Compute:
             log_group=log_group,
             logging_format=lambda_.LoggingFormat.JSON,
             environment={**self._environment(), **(environment or {})},
+            reserved_concurrent_executions=concurrency or None,
+            snap_start=snap_start,
+            current_version_options=release.version_options(),
         )
         pin_runtime(function)
         self._allow_logs(function)
@@ -254,13 +259,33 @@ class Compute:
             arn_format=ArnFormat.COLON_RESOURCE_NAME,
         )
 
-    def _url(
-        self, name: str, function: lambda_.Function, mode: lambda_.InvokeMode
-    ) -> lambda_.FunctionUrl:
-        if self.edge_secret:
-            function.add_environment(
-                "SLUICE_EDGE_DIGEST", self.edge_secret.get_att_string("Digest")
+    def _failures(self, name: str) -> destinations.SqsDestination:
+        """Where invocations end up that nobody waits for, and that have failed."""
+        queue = sqs.Queue(
+            self._stack,
+            name,
+            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            enforce_ssl=True,
+            retention_period=Duration.days(14),
+        )
+        Validations.of(queue).acknowledge(
+            Acknowledgment(
+                id="AwsSolutions-SQS3", reason="This queue is where failed invocations end up."
             )
+        )
+        return destinations.SqsDestination(queue)
+
+    def _tell_edge(self, function: lambda_.Function) -> None:
+        if self.edge_secret:
+            digest = self.edge_secret.get_att_string("Digest")
+            function.add_environment("SLUICE_EDGE_DIGEST", digest)
+
+    def _url(
+        self,
+        name: str,
+        function: lambda_.Function | lambda_.Alias,
+        mode: lambda_.InvokeMode,
+    ) -> lambda_.FunctionUrl:
         closed = self._config.edge == "closed"
         # Who may call is decided inside, by key: browsers and SDKs cannot sign for IAM.
         kind = lambda_.FunctionUrlAuthType

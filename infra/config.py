@@ -23,6 +23,8 @@ RETENTION = {
 }
 
 
+SNAPSHOT: Literal["snapshot"] = "snapshot"
+MANY = 1_000_000
 MEMORY_MB = (128, 10240)
 Edge = Literal["none", "open", "closed"]
 EDGES: tuple[Edge, ...] = ("none", "open", "closed")
@@ -53,11 +55,18 @@ class Config:
     certificate_arn: str
     firewall: str
     firewall_requests: int
+    stream_concurrency: int
+    api_concurrency: int
+    produce_concurrency: int
+    stream_warm: int | Literal["snapshot"]
+    shift: str
+    max_read_units: int
+    max_write_units: int
 
     @classmethod
     def from_context(cls, get: Callable[[str], object]) -> Self:
         """Read and check every key; `-c` on the command line makes each value a string."""
-        read = _Reader(get)
+        read = _Reader(_chosen(get))
         config = cls(
             stack_name=read.text("stackName", r"[A-Za-z][A-Za-z0-9-]{0,127}", "a stack name"),
             disposable=read.flag("disposable"),
@@ -92,6 +101,13 @@ class Config:
                 f"none, managed, or the ARN of a web ACL for CloudFront, which is in {GLOBAL}",
             ),
             firewall_requests=read.within("firewallRequests", 10, 2_000_000_000),
+            stream_concurrency=read.within("streamConcurrency", 0, MANY),
+            api_concurrency=read.within("apiConcurrency", 0, MANY),
+            produce_concurrency=read.within("produceConcurrency", 0, MANY),
+            stream_warm=read.warm("streamWarm"),
+            shift=read.text("shift", "none|canary|linear", "one of none, canary, linear"),
+            max_read_units=read.within("maxReadUnits", 0, MANY),
+            max_write_units=read.within("maxWriteUnits", 0, MANY),
         )
         config._check()
         return config
@@ -104,6 +120,9 @@ class Config:
             raise ContextError("domainName and certificateArn go together: set both, or none")
         if self.edge == "none" and (self.domain_name or self.firewall != "none"):
             raise ContextError("domainName and firewall need an edge: set edge to open or closed")
+        warm, most = self.stream_warm, self.stream_concurrency
+        if most and isinstance(warm, int) and warm > most:
+            raise ContextError(f"streamWarm is {warm}, and streamConcurrency lets only {most} run")
         # The CDK's command line tells where it deploys to.
         region = os.environ.get("CDK_DEFAULT_REGION", GLOBAL)
         if self.firewall == "managed" and region != GLOBAL:
@@ -111,6 +130,24 @@ class Config:
                 f"firewall=managed is for a stack in {GLOBAL}, where CloudFront wants its web ACL, "
                 f"and not in {region}: make one there, and set firewall to its ARN"
             )
+
+
+def _chosen(get: Callable[[str], object]) -> Callable[[str], object]:
+    """What `-c` says, else what the stage does, else the default."""
+    stage, stages, defaults = get("stage"), get("stages"), get("defaults")
+    if not isinstance(stages, dict) or not isinstance(defaults, dict):
+        raise ContextError("cdk.json needs the objects stages and defaults in its context")
+    if stage and stage not in stages:
+        raise _wrong("stage", f"one of {', '.join(stages)}, or empty", stage)
+    of_stage = stages[stage] if stage else {}
+    if strange := of_stage.keys() - defaults.keys():
+        raise ContextError(f"stages.{stage} has no such setting: {', '.join(sorted(strange))}")
+
+    def chosen(key: str) -> object:
+        said = get(key)
+        return of_stage.get(key, defaults.get(key)) if said is None else said
+
+    return chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +180,10 @@ class _Reader:
         if not least <= number <= most:
             raise _wrong(key, wanted, number)
         return number
+
+    def warm(self, key: str) -> int | Literal["snapshot"]:
+        """How many environments are kept ready, or that they start from a snapshot."""
+        return SNAPSHOT if self.get(key) == SNAPSHOT else self.within(key, 0, MANY)
 
     def retention(self, key: str) -> RetentionDays:
         wanted = f"one of {', '.join(map(str, RETENTION))}"

@@ -6,15 +6,18 @@ from aws_cdk import RemovalPolicy
 from aws_cdk import aws_dynamodb as dynamodb
 from constructs import Construct
 
+from infra.config import Config
 from shared import schema
 
 
-def tables(scope: Construct, *, disposable: bool) -> Mapping[str, dynamodb.TableV2]:
+def tables(scope: Construct, config: Config) -> Mapping[str, dynamodb.TableV2]:
     """Every table by its logical name. A disposable one goes with the stack, data and all."""
-    return {shape.name: _table(scope, shape, disposable) for shape in schema.TABLES}
+    return {shape.name: _table(scope, shape, config) for shape in schema.TABLES}
 
 
-def _table(scope: Construct, shape: schema.Table, disposable: bool) -> dynamodb.TableV2:
+def _table(scope: Construct, shape: schema.Table, config: Config) -> dynamodb.TableV2:
+    # Beyond this DynamoDB throttles instead of billing.
+    reads, writes = config.max_read_units or None, config.max_write_units or None
     return dynamodb.TableV2(
         scope,
         f"{shape.name.title()}Table",
@@ -28,17 +31,21 @@ def _table(scope: Construct, shape: schema.Table, disposable: bool) -> dynamodb.
                 sort_key=_attribute(index.sort),
                 projection_type=dynamodb.ProjectionType.INCLUDE,
                 non_key_attributes=list(index.projected),
+                max_read_request_units=reads,
+                max_write_request_units=writes,
             )
             for index in shape.indexes
         ],
-        billing=dynamodb.Billing.on_demand(),
+        billing=dynamodb.Billing.on_demand(
+            max_read_request_units=reads, max_write_request_units=writes
+        ),
         # A key of AWS's own: encrypted without a price per request or a key policy to look after.
         encryption=dynamodb.TableEncryptionV2.dynamo_owned_key(),
         point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
             point_in_time_recovery_enabled=True
         ),
-        deletion_protection=not disposable,
-        removal_policy=RemovalPolicy.DESTROY if disposable else RemovalPolicy.RETAIN,
+        deletion_protection=not config.disposable,
+        removal_policy=RemovalPolicy.DESTROY if config.disposable else RemovalPolicy.RETAIN,
     )
 
 

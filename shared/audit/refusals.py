@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from shared.audit import Actor, Chain, Event
 from shared.audit.linking import RETENTION_DAYS
@@ -65,9 +66,14 @@ class Refusals:
     ) -> None:
         self._audit = audit
         self._now = now
-        self._chain = f"{REFUSALS_CHAIN}-{randomness(8).hex()}"
+        self._randomness = randomness
         #: In the order of their `since`.
         self._held: dict[_Kind, _Gathered] = {}
+
+    @cached_property
+    def _chain(self) -> str:
+        # Drawn when it is needed: a process may begin as one of many copies of a snapshot.
+        return f"{REFUSALS_CHAIN}-{self._randomness(8).hex()}"
 
     async def add(
         self,

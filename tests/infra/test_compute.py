@@ -148,13 +148,18 @@ def test_logs_are_structured_and_end(template: Template, name: str) -> None:
     assert group["Properties"]["RetentionInDays"] == 30
 
 
-def test_a_failed_produce_is_kept_for_two_weeks(template: Template) -> None:
-    [asynchronous] = of_type(template, "AWS::Lambda::EventInvokeConfig").values()
-    properties = asynchronous["Properties"]
-    assert properties["FunctionName"] == {"Ref": logical_id(template, "Produce")}
-    assert properties["MaximumRetryAttempts"] == 2
-    # The second retry comes 3 minutes after the start.
-    assert properties["MaximumEventAgeInSeconds"] > 180
+# A second retry comes 3 minutes after the start; what a sweep leaves the next one does.
+@pytest.mark.parametrize(("name", "retries", "age_s"), [("Produce", 2, 300), ("Sweep", 0, 60)])
+def test_what_nobody_waits_for_and_fails_is_kept_for_two_weeks(
+    template: Template, name: str, retries: int, age_s: int
+) -> None:
+    [properties] = [
+        found["Properties"]
+        for found in of_type(template, "AWS::Lambda::EventInvokeConfig").values()
+        if found["Properties"]["FunctionName"] == {"Ref": logical_id(template, name)}
+    ]
+    assert properties["MaximumRetryAttempts"] == retries
+    assert properties["MaximumEventAgeInSeconds"] == age_s
     destination = properties["DestinationConfig"]["OnFailure"]["Destination"]["Fn::GetAtt"][0]
     queue = template["Resources"][destination]["Properties"]
     assert queue == {"MessageRetentionPeriod": 14 * 24 * 3600, "SqsManagedSseEnabled": True}
@@ -209,20 +214,24 @@ MODELS = {
     ("bedrock:InvokeModelWithResponseStream", PROFILE),
     ("secretsmanager:GetSecretValue", SECRET),
 }
-FAILURES = {
-    ("sqs:GetQueueAttributes", "ProduceFailures"),
-    ("sqs:GetQueueUrl", "ProduceFailures"),
-    ("sqs:SendMessage", "ProduceFailures"),
-}
+FAILURES = {"sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:SendMessage"}
 
 
 @pytest.mark.parametrize(
     ("name", "more"),
     [
         ("Stream", CLIENTS | MODELS | SUMMARIES | LAUNCH),
-        ("Produce", MODELS | FAILURES | LAUNCH),
+        ("Produce", MODELS | LAUNCH | {(action, "ProduceFailures") for action in FAILURES}),
         ("Api", CLIENTS | SUMMARIES | ERASURE | AUDIT | LAUNCH),
-        ("Sweep", CLIENTS | SUMMARIES | ERASURE | OPEN | LAUNCH),
+        (
+            "Sweep",
+            CLIENTS
+            | SUMMARIES
+            | ERASURE
+            | OPEN
+            | LAUNCH
+            | {(action, "SweepFailures") for action in FAILURES},
+        ),
     ],
 )
 def test_a_function_may_do_exactly_this(

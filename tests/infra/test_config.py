@@ -29,7 +29,11 @@ def read(**changes: object) -> Config:
         ("apiMemoryMb", 64, "from 128 to 10240, not 64"),
         ("apiMemoryMb", "many", "not 'many'"),
         ("apiMemoryMb", True, "not True"),
-        ("streamMemoryMb", None, "streamMemoryMb must be"),
+        ("streamMemoryMb", [], "streamMemoryMb must be"),
+        ("stage", "live", "stage must be one of dev, prod, or empty, not 'live'"),
+        ("streamWarm", "snap", "streamWarm must be a whole number"),
+        ("shift", "slowly", "one of none, canary, linear"),
+        ("maxWriteUnits", -1, "from 0 to"),
         ("logRetentionDays", 31, "one of 1, 3, 7"),
         ("disposable", "perhaps", "true or false"),
         ("openaiBaseUrl", "models.example.com", "a URL or empty"),
@@ -52,6 +56,26 @@ def test_a_wrong_value_is_told_what_it_may_be(key: str, value: object, said: str
         read(**{key: value})
     assert said in str(wrong.value)
     assert "\n" not in str(wrong.value)
+
+
+def test_a_stage_changes_what_it_names_and_the_command_line_has_the_last_word() -> None:
+    plain, dev, prod = read(), read(stage="dev"), read(stage="prod")
+    assert len({plain.stack_name, dev.stack_name, prod.stack_name}) == 3
+    assert (plain.disposable, dev.disposable, prod.disposable) == (False, True, False)
+    assert dev.stream_memory_mb == plain.stream_memory_mb
+    assert read(stage="dev", disposable="false").disposable is False
+
+
+def test_what_does_not_go_together_is_told() -> None:
+    with pytest.raises(ContextError, match="no such setting: apiMemory"):
+        read(stage="dev", stages={"dev": {"apiMemory": 1}})
+    with pytest.raises(ContextError, match="streamWarm is 5, and streamConcurrency lets only 4"):
+        read(streamWarm="5", streamConcurrency=4)
+
+
+@pytest.mark.parametrize("stage", ["dev", "prod"])
+def test_the_stages_of_the_template_can_be_deployed(stage: str) -> None:
+    assert read(stage=stage).edge == "open"
 
 
 def test_the_command_line_makes_every_value_a_string() -> None:
@@ -86,12 +110,13 @@ def test_a_firewall_is_made_only_where_cloudfront_takes_it(
 
 
 def test_a_wrong_value_ends_the_app_with_one_line() -> None:
+    context = {"defaults": {"stackName": "Sluice", "disposable": 7}, "stages": {}}
     done = subprocess.run(
         [sys.executable, "-m", "infra.app"],
         cwd=ROOT,
         env={
             **os.environ,
-            "CDK_CONTEXT_JSON": '{"stackName": "Sluice", "disposable": 7}',
+            "CDK_CONTEXT_JSON": json.dumps(context),
             "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "1",
         },
         capture_output=True,

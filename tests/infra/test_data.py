@@ -69,3 +69,19 @@ def test_a_disposable_stack_leaves_nothing() -> None:
         for name, resource in template["Resources"].items()
         if resource.get("DeletionPolicy") == "Retain"
     ]
+
+
+def test_what_a_table_may_cost_has_a_bound_where_one_is_set(template: Template) -> None:
+    capped = synthesize(maxReadUnits=2000, maxWriteUnits=1000)
+    reads = {"MaxReadRequestUnits": 2000}
+    writes = {"MaxWriteRequestUnits": 1000}
+    for shape in schema.TABLES:
+        properties = table(capped, shape)["Properties"]
+        assert properties["WriteOnDemandThroughputSettings"] == writes
+        [replica] = properties["Replicas"]
+        assert replica["ReadOnDemandThroughputSettings"] == reads
+        for index in replica.get("GlobalSecondaryIndexes", []):
+            assert index["ReadOnDemandThroughputSettings"] == reads
+        for index in properties.get("GlobalSecondaryIndexes", []):
+            assert index["WriteOnDemandThroughputSettings"] == writes
+        assert "OnDemandThroughput" not in str(table(template, shape))

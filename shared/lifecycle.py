@@ -326,7 +326,8 @@ class Lifecycle:
 
 def about_stream(key: StreamKey, opened: Record) -> dict[str, str]:
     """What metrics say of which stream it is."""
-    return {**key.names, "model": opened.body["model"]}
+    about = {**key.names, "model": opened.body["model"]}
+    return about | ({"trace_id": opened.body["trace"]} if "trace" in opened.body else {})
 
 
 def who(opened: Record) -> Actor:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
-from shared import authority
+from shared import authority, trace
 from shared.authority import Caller, may_see
 from shared.breaker import Breakers
 from shared.errors import (
@@ -146,7 +146,7 @@ class Starting:
         key = self._log.new_key(caller.tenant.name, caller.identity.user, policy.retention_days)
         asked = start.ask()
         wanted = Wanted(estimate(asked, 0).input_tokens, start.max_tokens or OUTPUT_TOKENS_DEFAULT)
-        body = _opening(start) | authority.to_body(caller.identity)
+        body = _opening(start) | authority.to_body(caller.identity) | trace.kept()
         opening = Opening(key, caller, epoch, body, wanted, idempotency)
         outcome = await self._lifecycle.open(opening)
         if isinstance(outcome, StreamKey):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from aws_lambda_powertools.metrics import EphemeralMetrics
 
+from shared import trace
 from shared.metrics import Line, Metrics
 from shared.settings import Settings
 
@@ -23,7 +24,9 @@ def emf(settings: Settings, function: str) -> Metrics:
             embedded.add_dimension(name, value)
         for more in others:
             embedded.add_dimensions(**more)
-        for name, value in {"line": line.name, **properties}.items():
+        # A stream's own id, where the line is about one: others may read or end it.
+        about = {"line": line.name, **trace.names(), **properties}
+        for name, value in about.items():
             embedded.add_metadata(name, value)
         for metric in line.metrics:
             if metric.name in figures:

@@ -2,13 +2,16 @@
 
 import asyncio
 import functools
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from functions.wiring import Services
+from shared import trace
 from shared.errors import NotFound, SluiceError, Unavailable
-from shared.records import StreamKey
+from shared.logger import logger
+from shared.records import Record, StreamKey
 from shared.settings import Settings
 
 
@@ -28,7 +31,15 @@ async def _produce(services: Services, key: StreamKey, deadline: float | None) -
         # Delivered twice, or tried again by Lambda because the first try died on the way.
         await services.takeovers.settle(key)
         return
+    with trace.of_stream(records[0].body):
+        await _go_on(services, key, records, deadline)
+
+
+async def _go_on(
+    services: Services, key: StreamKey, records: Sequence[Record], deadline: float | None
+) -> None:
     by, epoch = services.log.new_writer(), records[-1].epoch + 1
+    logger.info("producing", extra={"stream": key.stream, "epoch": epoch})
     try:
         producer = await services.producer(key, records, epoch=epoch, by=by, deadline=deadline)
     except Unavailable:

@@ -40,6 +40,7 @@ from shared.middleware.authorization import Endpoint
 from shared.models import CHARS_A_TOKEN, CHARS_A_TOKEN_MAX, Models, Provider
 from shared.models.demo import Demo
 from shared.models.fallback import Fallback
+from shared.pacing import Pacing
 from shared.past import Past
 from shared.producer import Producer
 from shared.quotas import Quotas
@@ -165,7 +166,7 @@ class Services:
                 secret=tenant.secret,
                 validators=validators(tenant, start),
             ),
-            pacing=start.pacing,
+            pacing=start.pacing or Pacing(),
             throttle=start.throttle,
             pauses=tenant.policy.on_quota == "pause",
             **_bounds(start, past),

@@ -18,7 +18,7 @@ _SCOPES = ("stream", "read", "admin")
 
 
 def add(commands: "Commands") -> None:
-    """Add `tenant`, `key`, `usage`, `smoke`, `cost` and `audit` to the commands of `sluice`."""
+    """Add what an operator types to the commands of `sluice`."""
     where, json = _where(), _json()
     _add_tenant(_group(commands, "tenant", "who may use Sluice, and how much"), where, json)
     _add_key(_group(commands, "key", "what a tenant's programs show"), where, json)
@@ -32,6 +32,7 @@ def add(commands: "Commands") -> None:
     _add_audit(
         _group(commands, "audit", "who did what, and whether that still stands"), where, json
     )
+    _add_experiment(_group(commands, "experiment", "pacings, side by side"), where, json)
 
 
 def _add_tenant(tenant: "Commands", where: ArgumentParser, json: ArgumentParser) -> None:
@@ -140,7 +141,9 @@ def _add_audit(audit: "Commands", where: ArgumentParser, json: ArgumentParser) -
     parser.add_argument("tenant")
     parser.add_argument("--stream", metavar="ID", help="of this stream only")
     parser.add_argument("--until", type=moments.past, metavar="WHEN")
-    parser.add_argument("--limit", type=_limit, default=100, metavar="N", help="default 100")
+    parser.add_argument(
+        "--limit", type=_limit, default=100, metavar="N", help="default 100; `export` has all"
+    )
     parser.set_defaults(command=lazily("audit", "show"))
     parser = audit.add_parser(
         "verify", help="find what was changed, removed or reordered", parents=[where, since, json]
@@ -155,6 +158,19 @@ def _add_audit(audit: "Commands", where: ArgumentParser, json: ArgumentParser) -
     parser.add_argument("tenant")
     parser.add_argument("--output", type=options.file, metavar="FILE")
     parser.set_defaults(command=lazily("audit", "export"))
+
+
+def _add_experiment(experiment: "Commands", where: ArgumentParser, json: ArgumentParser) -> None:
+    parser = experiment.add_parser(
+        "report", help="what became of the answers of each variant", parents=[where, json]
+    )
+    parser.add_argument("tenant")
+    parser.add_argument("experiment", nargs="?", help="default: the one that is set")
+    parser.add_argument("--since", type=moments.past, metavar="WHEN", help="24h, 2027-01-31")
+    parser.add_argument(
+        "--limit", type=_limit, default=1000, metavar="N", help="the newest N streams; 1000"
+    )
+    parser.set_defaults(command=lazily("experiment", "report"))
 
 
 def _where() -> ArgumentParser:
@@ -235,4 +251,4 @@ def _limit(text: str) -> int:
     number = options.positive(text)
     if number <= 10_000:
         return number
-    raise ArgumentTypeError("10,000 is the most; `audit export` writes all")
+    raise ArgumentTypeError("10,000 is the most")

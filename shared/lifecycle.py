@@ -326,7 +326,9 @@ class Lifecycle:
 
 def about_stream(key: StreamKey, opened: Record) -> dict[str, str]:
     """What metrics say of which stream it is."""
-    return {**key.names, "model": opened.body["model"]}
+    told = {"model": "model", "variant": "variant", "trace_id": "trace"}
+    about = {name: opened.body.get(kept) for name, kept in told.items()}
+    return key.names | {name: value for name, value in about.items() if value}
 
 
 def who(opened: Record) -> Actor:

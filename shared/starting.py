@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
-from shared import authority
+from shared import authority, trace
 from shared.authority import Caller, may_see
 from shared.breaker import Breakers
 from shared.errors import (
@@ -48,26 +48,28 @@ class Start:
     model: str
     messages: tuple[Message, ...]
     max_tokens: int | None = None
-    pacing: Pacing = field(default_factory=Pacing)
+    #: None: as the tenant's experiment has it, or else the default.
+    pacing: Pacing | None = None
     throttle: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
     parent: str | None = None
+    #: Of the experiment that has paced it.
+    variant: str | None = None
 
     def to_body(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> Self:
-        pacing = body["pacing"]
-        low, high = pacing["flush_interval_ms"]
         return cls(
             model=body["model"],
             messages=tuple(Message(**message) for message in body["messages"]),
             max_tokens=body["max_tokens"],
-            pacing=Pacing(**{**pacing, "flush_interval_ms": (low, high)}),
+            pacing=Pacing.from_body(body["pacing"]) if body["pacing"] else None,
             throttle=body["throttle"],
             metadata=body["metadata"],
             parent=body["parent"],
+            variant=body.get("variant"),
         )
 
     def ask(self) -> Ask:
@@ -144,9 +146,9 @@ class Starting:
     ) -> Started | Replayed:
         policy = caller.tenant.policy
         key = self._log.new_key(caller.tenant.name, caller.identity.user, policy.retention_days)
-        asked = start.ask()
+        start, asked = _paced(caller, start, key), start.ask()
         wanted = Wanted(estimate(asked, 0).input_tokens, start.max_tokens or OUTPUT_TOKENS_DEFAULT)
-        body = _opening(start) | authority.to_body(caller.identity)
+        body = _opening(start) | authority.to_body(caller.identity) | trace.kept()
         opening = Opening(key, caller, epoch, body, wanted, idempotency)
         outcome = await self._lifecycle.open(opening)
         if isinstance(outcome, StreamKey):
@@ -200,6 +202,15 @@ def _within(bounds: Bounds, start: Start) -> Start:
             maximum=most,
         )
     return replace(start, max_tokens=start.max_tokens or most)
+
+
+def _paced(caller: Caller, start: Start, key: StreamKey) -> Start:
+    """The request with its pacing: its own, that of its variant, or the default."""
+    experiment = caller.tenant.policy.experiment
+    if start.pacing is not None or experiment is None:
+        return replace(start, pacing=start.pacing or Pacing())
+    variant = experiment.assign(key.tenant, caller.identity.user or key.stream)
+    return replace(start, pacing=variant.pacing, variant=experiment.label(variant))
 
 
 def _redacted(tenant: Tenant, start: Start) -> tuple[Start, Counter[str]]:

@@ -12,6 +12,7 @@ launch is, the stream is dead again, and taken over again; not for ever.
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from shared import trace
 from shared.audit import Actor, Event
 from shared.errors import Abandoned, Unavailable
 from shared.lifecycle import Lifecycle
@@ -68,8 +69,10 @@ class Takeovers:
         vacant = self._behind(newest, Kind.VACANT, {"reason": LOST})
         holder = await self.lifecycle.append(key, vacant, Event.TAKEN_OVER, Actor())
         if holder.by == vacant.by:
-            self.lifecycle.metrics.tell(SUCCESSION, {"TakenOver": 1}, **key.names)
-            await self.launch(key)
+            with trace.of_stream(past.opened.body):
+                logger.warning("taken over", extra={"stream": key.stream})
+                self.lifecycle.metrics.tell(SUCCESSION, {"TakenOver": 1}, **key.names)
+                await self.launch(key)
         return holder
 
     async def tend(self, key: StreamKey, pause_s: float) -> str | None:

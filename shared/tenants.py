@@ -16,6 +16,7 @@ from typing import Any, Literal, Self
 from shared import fields as check
 from shared.elapsed import elapsed
 from shared.errors import InvalidRequest, Unavailable
+from shared.experiment import Experiment
 from shared.identity.tokens import Issuer
 from shared.limits import (
     DEFAULT_LIMITS,
@@ -98,6 +99,7 @@ class Policy:
     redaction: Rules = field(default_factory=Rules)
     origins: tuple[str, ...] = ()
     issuers: tuple[Issuer, ...] = ()
+    experiment: Experiment | None = None
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Self:
@@ -116,6 +118,7 @@ class Policy:
             "redaction": self.redaction.to_document(),
             "origins": list(self.origins),
             "issuers": [issuer.to_document() for issuer in self.issuers],
+            "experiment": self.experiment.to_document() if self.experiment else None,
         }
 
 
@@ -155,6 +158,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = MappingProxyType(
         "redaction": lambda name, value: Rules.from_document(check.mapping(value, name)),
         "origins": _origins,
         "issuers": _issuers,
+        "experiment": lambda name, value: Experiment.from_document(value, name),
     }
 )
 

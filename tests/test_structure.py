@@ -21,11 +21,12 @@ ALLOWED = {
 
 #: Within `shared`: a module may import only what stands before it.
 LAYERS = (
-    *("settings", "errors", "fields", "schema", "logger", "metrics", "elapsed", "records", "table"),
-    *("live", "pulse", "pacing", "identity", "redaction", "origins", "breaker", "models", "held"),
-    *("limits", "tenants", "audit", "authority", "permit", "quotas", "seats", "log", "idempotency"),
-    *("past", "lifecycle", "takeover", "follower", "reading", "reception", "answer", "producer"),
-    *("steering", "starting", "erasure", "export", "administration", "dialects", "middleware"),
+    *("settings", "errors", "fields", "schema", "logger", "trace", "metrics", "elapsed", "records"),
+    *("table", "live", "pulse", "pacing", "experiment", "identity", "redaction", "origins"),
+    *("breaker", "models", "held", "limits", "tenants", "audit", "authority", "permit", "quotas"),
+    *("seats", "log", "idempotency", "past", "lifecycle", "takeover", "follower", "reading"),
+    *("reception", "answer", "producer", "steering", "starting", "erasure", "export"),
+    *("administration", "dialects", "middleware"),
 )
 
 

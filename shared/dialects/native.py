@@ -26,8 +26,6 @@ MAX_TOKENS_MAX = 200_000
 METADATA_MAX = 16
 METADATA_NAME_CHARS_MAX = 64
 METADATA_CHARS_MAX = 512
-FLUSH_INTERVAL_MS_MAX = 5000
-WARM_UP_MS_MAX = 60_000
 IDEMPOTENCY_KEY_CHARS_MAX = 255
 USER_CHARS_MAX = 128
 SEQ_MAX = 10**9
@@ -40,7 +38,6 @@ WAIT_S_MAX = 20
 MS_MAX = 10**14 - 1
 ROLES = ("system", "user", "assistant")
 BACKPRESSURES = ("buffer", "throttle")
-BOUNDARIES = ("natural", "none")
 
 #: Silence on the wire after which a comment line is sent.
 SILENCE_S_MAX = 15.0
@@ -84,7 +81,7 @@ def decode_start(raw: bytes) -> Start:
         model=fields.text(body["model"], "model", most=MODEL_CHARS_MAX),
         messages=_messages(body["messages"]),
         max_tokens=max_tokens,
-        pacing=_pacing(optional.get("pacing", {})),
+        pacing=Pacing.from_document(optional["pacing"]) if "pacing" in optional else None,
         throttle=backpressure == "throttle",
         metadata=_metadata(optional.get("metadata", {})),
         parent=_parent(optional.get("parent")),
@@ -106,30 +103,6 @@ def _messages(value: Any) -> tuple[Message, ...]:
     if not any(message.role == "user" for message in messages):
         raise InvalidRequest("`messages` must hold one of role `user`.", field="messages")
     return tuple(messages)
-
-
-def _pacing(value: Any) -> Pacing:
-    pacing = fields.mapping(value, "pacing")
-    fields.known(pacing, ("flush_interval_ms", "warm_up_ms", "boundary"), "pacing")
-    default = Pacing()
-    interval = pacing.get("flush_interval_ms", list(default.flush_interval_ms))
-    name = "pacing.flush_interval_ms"
-    if not isinstance(interval, list):
-        interval = [interval, interval]
-    if len(interval) != 2:
-        raise InvalidRequest(f"`{name}` must be a number or a pair of numbers.", field=name)
-    low, high = (
-        fields.whole(bound, name, least=0, most=FLUSH_INTERVAL_MS_MAX) for bound in interval
-    )
-    if low > high:
-        raise InvalidRequest(f"`{name}` must not fall: {low} is above {high}.", field=name)
-    warm_up = pacing.get("warm_up_ms", default.warm_up_ms)
-    boundary = pacing.get("boundary", default.boundary)
-    return Pacing(
-        flush_interval_ms=(low, high),
-        warm_up_ms=fields.whole(warm_up, "pacing.warm_up_ms", least=0, most=WARM_UP_MS_MAX),
-        boundary=fields.one_of(boundary, "pacing.boundary", BOUNDARIES),  # type: ignore[arg-type]
-    )
 
 
 def _metadata(value: Any) -> dict[str, str]:

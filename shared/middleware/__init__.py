@@ -1,7 +1,7 @@
 """What every request passes through, whichever function or dialect it is for: the order is here.
 
     edge              who really asks, where the edge in front of us tells
-    → context         request id, log context, one line a request
+    → context         request id, trace id, log context, one line a request
     → caches          no answer is kept by any
     → cors            preflights, and which page may read the answer
     → problems        errors to problem details

@@ -1,20 +1,22 @@
-"""A request's id, in its answer and in every line that is logged meanwhile."""
+"""A request's ids, in its answer and in every line that is logged meanwhile."""
 
 import time
 import uuid
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from shared import trace
 from shared.logger import logger
 
 
 class Context:
-    """Names the request and writes one line about it at its end.
+    """Names the request and its trace, and writes one line about it at its end.
 
-    The id is Lambda's own where there is one, so that both logs tell of the same request. The line
-    names the endpoint and the stream, and holds nothing of the address itself: a query may carry a
-    ticket, and a path names users, and whatever else somebody put in.
+    The request's id is Lambda's own where there is one, so that both logs tell of the same request;
+    the trace's is the client's. The line names the endpoint and the stream, and holds nothing of
+    the address itself: a query may carry a ticket, and a path names users, and whatever else
+    somebody put in.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -24,7 +26,7 @@ class Context:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _request_id(scope)
+        request_id, trace_id = _request_id(scope), trace.of_request(Headers(scope=scope))
         began = time.monotonic()
         status = 0
 
@@ -32,10 +34,12 @@ class Context:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["request-id"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["request-id"], headers["trace-id"] = request_id, trace_id
             await send(message)
 
         logger.thread_safe_append_keys(request_id=request_id)
+        trace.begin(trace_id)
         try:
             await self._app(scope, receive, named)
         finally:

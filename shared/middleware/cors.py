@@ -38,6 +38,7 @@ RESPONSE_HEADERS = (
     "Request-Id",
     "Retry-After",
     "Stream-Id",
+    "Trace-Id",
 )
 #: Chromium keeps a preflight's answer no longer.
 MAX_AGE_S = 7200

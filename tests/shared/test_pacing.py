@@ -1,8 +1,11 @@
 """Pacing: how many writes an answer costs, and when each may go out."""
 
+import asyncio
+
 import pytest
 
-from shared.pacing import Pacer, Pacing
+from shared.pacing import SENTENCE_S_MAX, Pacer, Pacing
+from tests.simulation.clock import virtual
 
 SENTENCE_TOKENS = 12
 
@@ -87,3 +90,22 @@ def test_a_chunk_that_goes_out_late_does_not_hurry_the_next_one() -> None:
     pacer.wrote(0)
     pacer.wrote(7)
     assert pacer.due("word") == 8.0
+
+
+@virtual
+async def test_a_first_sentence_is_held_back_until_it_is_whole() -> None:
+    pacer = Pacer(Pacing(first_chunk="sentence", boundary="none"))
+    assert pacer.due("It flows") > 0
+    assert not pacer.at_boundary("It flows")
+    assert pacer.at_boundary("It flows. And")
+    assert pacer.due("It flows. And") == 0
+    pacer.wrote(1.0)
+    # From then on as any other.
+    assert pacer.due("x") == 1.05
+
+
+@virtual
+async def test_but_not_for_ever() -> None:
+    pacer = Pacer(Pacing(first_chunk="sentence"))
+    await asyncio.sleep(5)
+    assert pacer.due("It") == pacer.due("It flows") == 5 + SENTENCE_S_MAX

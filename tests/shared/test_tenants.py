@@ -133,6 +133,8 @@ def _may_be(name: str, value: Any) -> bool:
     """Whether one of these values will do."""
     if name in ("origins", "issuers"):
         return isinstance(value, list) and not value
+    if name == "experiment":
+        return value is None
     return name not in (*_NUMBERS, *_CHOICES) and isinstance(value, dict) and not value
 
 

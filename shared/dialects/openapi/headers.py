@@ -12,6 +12,10 @@ _EVENT_STREAM = {
 }
 _HEADERS: Mapping[str, Schema] = {
     "Request-Id": {"description": "Names the request in our logs.", "schema": TEXT},
+    "Trace-Id": {
+        "description": "Names what it is a part of, by `traceparent` where that was sent.",
+        "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+    },
     "Stream-Id": {"description": "Names the stream.", "schema": STREAM_ID},
     "Location": {
         "description": "Where to find it.",
@@ -41,5 +45,5 @@ EVENT_STREAM = {"Stream-Id": True, **dict.fromkeys(_EVENT_STREAM, True)}
 
 def headers(names: Mapping[str, bool]) -> dict[str, Schema]:
     """The headers of these names, with whether each is always there; and what all answers have."""
-    every = {"Request-Id": True, **names}
+    every = {"Request-Id": True, "Trace-Id": True, **names}
     return {name: {**_HEADERS[name], "required": always} for name, always in every.items()}

@@ -11,7 +11,13 @@ from shared.audit import Event
 from shared.dialects import native
 from shared.identity.tickets import PREFIX, TICKET_CHARS_MAX
 from shared.models import Continuation
-from shared.pacing import Pacing
+from shared.pacing import (
+    BOUNDARIES,
+    FIRST_CHUNKS,
+    FLUSH_INTERVAL_MS_MAX,
+    WARM_UP_MS_MAX,
+    Pacing,
+)
 from shared.past import QUOTA, REQUESTED
 from shared.records import FinishReason, Kind, Status
 
@@ -77,7 +83,7 @@ def one_of(tag: str, names: Mapping[str, str]) -> Schema:
 
 # --- What is asked ---
 
-_INTERVAL: Schema = {"type": "integer", "minimum": 0, "maximum": native.FLUSH_INTERVAL_MS_MAX}
+_INTERVAL: Schema = {"type": "integer", "minimum": 0, "maximum": FLUSH_INTERVAL_MS_MAX}
 _DEFAULT = Pacing()
 
 REQUESTS: dict[str, Schema] = {
@@ -99,17 +105,23 @@ REQUESTS: dict[str, Schema] = {
                 "description": "For how long it grows.",
                 "type": "integer",
                 "minimum": 0,
-                "maximum": native.WARM_UP_MS_MAX,
+                "maximum": WARM_UP_MS_MAX,
                 "default": _DEFAULT.warm_up_ms,
             },
             "boundary": {
                 "description": "What may end a chunk early.",
                 "type": "string",
-                "enum": list(native.BOUNDARIES),
+                "enum": list(BOUNDARIES),
                 "default": _DEFAULT.boundary,
             },
+            "first_chunk": {
+                "description": "`sentence` shows nothing before a whole one is there, or 2 s over.",
+                "type": "string",
+                "enum": list(FIRST_CHUNKS),
+                "default": _DEFAULT.first_chunk,
+            },
         },
-        ("flush_interval_ms", "warm_up_ms", "boundary"),
+        ("flush_interval_ms", "warm_up_ms", "boundary", "first_chunk"),
     ),
     "Start": closed(
         {

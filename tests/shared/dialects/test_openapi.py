@@ -18,6 +18,7 @@ from shared.dialects.openapi import document, encoded
 from shared.dialects.openapi.operations import OPERATIONS
 from shared.dialects.openapi.schemas import EVENTS, REQUESTS, STREAM_ID
 from shared.errors import InvalidRequest, SluiceError
+from shared.pacing import FLUSH_INTERVAL_MS_MAX
 from shared.records import Kind, Record, is_stream_id, new_stream_id
 
 DOCUMENT = document("1.2.3")
@@ -284,7 +285,7 @@ def test_a_start_is_what_the_decoder_takes() -> None:
     start, seen = component("Start"), Counter[bool]()
     _, whole = DOCUMENT["components"]["schemas"]["Start"]["examples"]
     # No schema can say that an interval must not fall, so this one can only grow.
-    pacing = whole["pacing"] | {"flush_interval_ms": [0, native.FLUSH_INTERVAL_MS_MAX]}
+    pacing = whole["pacing"] | {"flush_interval_ms": [0, FLUSH_INTERVAL_MS_MAX]}
     for value in odd_values():
         for body in changed(whole | {"pacing": pacing, "parent": STREAM}, value):
             seen[taken := takes(body)] += 1

@@ -161,7 +161,7 @@ class Lifecycle:
     async def close(self, key: StreamKey, past: Past, closed: Record) -> Record:
         """End a stream. Returns the record that holds the slot afterwards, as `Log.append` does."""
         holder = await self._close(key, past, closed)
-        if holder.by == closed.by:
+        if holder.closes and holder.by == closed.by:
             self._tell_end(key, past.opened, holder)
         return holder
 

@@ -66,7 +66,7 @@ def test_every_command_leads_to_what_it_does(monkeypatch: pytest.MonkeyPatch) ->
         command = parser.get_default("command")
         if command is not cli._dev:
             command(argparse.Namespace())
-    assert len(called) == len(set(called)) == len(parsers) - 1 == 21
+    assert len(called) == len(set(called)) == len(parsers) - 1 == 22
 
 
 def test_every_command_says_where_and_has_help(capsys: pytest.CaptureFixture[str]) -> None:

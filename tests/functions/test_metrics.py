@@ -46,7 +46,8 @@ async def test_an_answer_is_one_line_of_its_own_and_one_of_its_production() -> N
     assert said.figures["AnswersCompleted"] == 1
     assert said.figures["OutputTokens"] == 40
     assert said.dimensions == {"function": "test", "model": "demo", "variant": "none"}
-    assert said.properties == {"tenant": "demo", "stream": stream, "finish_reason": "stop"}
+    named = {"tenant": "demo", "stream": stream, "trace_id": answer.headers["trace-id"]}
+    assert said.properties == named | {"finish_reason": "stop"}
     assert set(production.figures) >= {"TimeToFirstToken", "TimeToFirstChunk", "TokensPerSecond"}
     assert all(value > 0 for value in production.figures.values())
     assert told.of(FAILURE) == []

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 from sluice_client.errors import GaveUp
-from sluice_client.following import Following, stream_of, stream_path
+from sluice_client.following import Following
 from sluice_client.machine import Ask, Conditions, Lost, Machine, Reply
+from sluice_client.naming import named_in_body, named_in_head, stream_path
 from sluice_client.results import Standing, Summary, SummaryPage, Usage
 
 T = TypeVar("T")
@@ -121,4 +122,7 @@ def _json(read: Callable[[Mapping[str, Any]], T]) -> Callable[[Reply], T]:
 
 
 def _name(reply: Reply) -> str:
-    return stream_of(reply.headers) or str(reply.json()["id"])
+    named = named_in_head(reply.headers) or named_in_body(reply)
+    if named is None:
+        raise ValueError("no stream is named")
+    return named

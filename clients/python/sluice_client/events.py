@@ -139,6 +139,35 @@ def decode(frame: Frame, after: int) -> tuple[int, LogEvent | None]:
         raise Foreign(f"an event `{frame.event}` is not whole") from error
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """An answer to a poll: what `next` is after, and when the next poll is worth its price."""
+
+    chunks: tuple[Chunk, ...]
+    next: int
+    status: str
+    #: Why it is paused, where it is.
+    reason: str
+    poll_after_s: float
+    closed: Closed | None
+
+
+def decode_page(body: Any) -> Page:
+    """Raises `Foreign`."""
+    try:
+        after = int(body["next"])
+        return Page(
+            tuple(chunk(int(each["seq"]), each) for each in body["chunks"]),
+            after,
+            _string(body["status"]),
+            str(body.get("reason")),
+            int(body["poll_after_ms"]) / 1000,
+            closed(after, body) if body["closed"] else None,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Foreign("a page of chunks is not whole") from error
+
+
 def closed(seq: int, body: Mapping[str, Any]) -> Closed:
     """The end that an event or the last page of a poll tells of. Raises as a bad mapping does."""
     return Closed(

@@ -1,6 +1,5 @@
 """Following one answer to its end, over as many connections as that takes. No I/O."""
 
-import re
 from collections.abc import Mapping
 from enum import Enum, auto
 from types import MappingProxyType
@@ -24,6 +23,7 @@ from sluice_client.events import (
     Streaming,
 )
 from sluice_client.machine import Ask, Conditions, Lost, Machine, Reply, Wait
+from sluice_client.naming import named_in_body, named_in_head, stream_path
 from sluice_client.question import Question
 from sluice_client.sse import Decoder, Frame, TooLong
 
@@ -37,8 +37,6 @@ PAGE_CHUNKS = 1000
 ASYNC = {"Prefer": "respond-async"}
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
-_ID = re.compile(r"[0-9A-Za-z_-]{1,128}")
-_LOCATION = re.compile(r"/v1/streams/([0-9A-Za-z_-]{1,128})(?:/|$)")
 #: A pause that a fresh credential ends.
 _UNCREDITED = ("expired", "revoked")
 
@@ -52,21 +50,6 @@ class _For(Enum):
     GRANT = auto()
     FOLLOW = auto()
     POLL = auto()
-
-
-def stream_path(stream: str, rest: str = "") -> str:
-    """A path of a stream. Raises ValueError: another id would lead elsewhere."""
-    if not _ID.fullmatch(stream):
-        raise ValueError("this is not the id of a stream")
-    return f"/v1/streams/{stream}{rest}"
-
-
-def stream_of(reply: Mapping[str, str]) -> str | None:
-    """The stream that a reply's headers name."""
-    if _ID.fullmatch(named := reply.get("stream-id", "")):
-        return named
-    found = _LOCATION.search(reply.get("location", ""))
-    return found[1] if found else None
 
 
 class Following(Machine):
@@ -242,7 +225,7 @@ class Following(Machine):
 
     def began(self, status: int, headers: Mapping[str, str]) -> None:
         super().began(status, headers)
-        self.id = self.id or stream_of(headers)
+        self.id = self.id or named_in_head(headers)
         if status == 200 and headers.get("content-type", "").startswith("text/event-stream"):
             self._decoder, self._sign_at = Decoder(), self.conditions.clock()
 
@@ -329,7 +312,7 @@ class Following(Machine):
     def _names_stream(self, reply: Reply) -> bool:
         """Whether the stream runs already, and has told its name."""
         if reply.status == 202 and self.id is None:
-            self.id = _named(reply)
+            self.id = named_in_body(reply)
         return reply.status in (202, 409) and self.id is not None
 
     # What a stream says.
@@ -395,37 +378,24 @@ class Following(Machine):
     def _page(self, reply: Reply) -> None:
         before = self.after
         try:
-            page = reply.json()
-            after, status = int(page["next"]), str(page["status"])
-            rest_s = int(page["poll_after_ms"]) / 1000
-            chunks = [events.chunk(int(each["seq"]), each) for each in page["chunks"]]
-            closed = events.closed(after, page) if page["closed"] else None
-        except (ValueError, KeyError, TypeError, AttributeError):
+            page = events.decode_page(reply.json())
+        except (ValueError, Foreign):
             self._foreign("a page of chunks is not whole")
             return
         self._alive()
-        for chunk in chunks:
+        for chunk in page.chunks:
             if chunk.seq > self.after:
                 self.after = chunk.seq
                 self._happened(chunk)
-        self.after = max(self.after, after)
-        if closed:
-            self._happened(closed)
+        self.after = max(self.after, page.next)
+        if page.closed:
+            self._happened(page.closed)
             return
-        if status == "paused" and self.status != "paused":
-            self._happened(Paused(self.after, str(page.get("reason", "requested"))))
-            self._needs_grant()
-        self.status = status
+        if page.status == "paused" and self.status != "paused":
+            self._happened(Paused(self.after, page.reason))
+        self.status = page.status
         least_s = REST_MIN_S if self.after == before else 0.0
-        self._rest(min(max(rest_s, least_s), REST_MAX_S))
+        self._rest(min(max(page.poll_after_s, least_s), REST_MAX_S))
 
     def _notes(self, attempt: int, delay_s: float, why: str) -> None:
         self._out.append(Reconnecting(attempt, delay_s, why))
-
-
-def _named(reply: Reply) -> str | None:
-    try:
-        named = reply.json()["id"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return named if isinstance(named, str) and _ID.fullmatch(named) else None

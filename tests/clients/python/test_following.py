@@ -273,6 +273,18 @@ def test_a_fresh_credential_is_granted_where_the_stream_wants_one(name: str, dat
     assert world.asked[2].headers["Last-Event-ID"] == "1"
 
 
+@pytest.mark.parametrize(("reason", "granted"), [("expired", True), ("requested", False)])
+def test_a_poll_that_finds_it_paused_grants_where_that_helps(reason: str, granted: bool) -> None:
+    page = {"chunks": [], "next": 3, "status": "paused", "reason": reason, "closed": False}
+    body = json.dumps({**page, "poll_after_ms": 250}).encode()
+    paused = Reply(200, {"content-type": "application/json"}, body)
+    world = World(always(paused))
+    answer = Following(world.conditions(renewable=True), None, id=STREAM, polls=True)
+    events = list(world.run(answer))
+    assert [e.reason for e in events if isinstance(e, Paused)] == [reason]
+    assert any(ask.path.endswith("/grant") for ask in world.asked) is granted
+
+
 def test_what_was_never_asked_for_is_cancelled_without_asking() -> None:
     world = World()
     answer = following(world)

@@ -8,6 +8,7 @@ from infra.compute import Compute
 from infra.config import Config, ContextError
 from infra.data import tables
 from infra.edge import Edge
+from infra.observability import Watched, observe
 
 
 def build(app: App) -> Stack:
@@ -18,14 +19,30 @@ def build(app: App) -> Stack:
     )
     made = tables(stack, config)
     compute = Compute(stack, config, made)
+    edge = None
     if compute.edge_secret:
-        Edge(
+        edge = Edge(
             stack,
             config,
             compute.edge_secret,
             stream_url=compute.stream_url,
             api_url=compute.api_url,
         )
+    observe(
+        stack,
+        config,
+        Watched(
+            functions={
+                "stream": compute.stream,
+                "api": compute.api,
+                "produce": compute.produce,
+                "sweep": compute.sweep,
+            },
+            tables=made,
+            failures=compute.failures,
+            edge=edge.distribution if edge else None,
+        ),
+    )
     for name, table in made.items():
         CfnOutput(stack, f"{name.title()}TableName", value=table.table_name)
     return stack

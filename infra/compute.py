@@ -39,6 +39,8 @@ class Compute:
         self._config = config
         self._tables = tables
         self._code = bundling.code()
+        #: Where failed invocations end up that nobody waits for.
+        self.failures: list[sqs.Queue] = []
         self.edge_secret = (
             None if config.edge == "none" else edge_secret(stack, config.log_retention)
         )
@@ -273,6 +275,7 @@ class Compute:
                 id="AwsSolutions-SQS3", reason="This queue is where failed invocations end up."
             )
         )
+        self.failures.append(queue)
         return destinations.SqsDestination(queue)
 
     def _tell_edge(self, function: lambda_.Function) -> None:

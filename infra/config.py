@@ -28,6 +28,8 @@ MANY = 1_000_000
 MEMORY_MB = (128, 10240)
 Edge = Literal["none", "open", "closed"]
 EDGES: tuple[Edge, ...] = ("none", "open", "closed")
+Observability = Literal["none", "dashboard", "full"]
+OBSERVABILITY: tuple[Observability, ...] = ("none", "dashboard", "full")
 # What CloudFront uses it takes from here, wherever the stack is.
 GLOBAL = "us-east-1"
 
@@ -62,6 +64,8 @@ class Config:
     shift: str
     max_read_units: int
     max_write_units: int
+    observability: Observability
+    alarm_email: str
 
     @classmethod
     def from_context(cls, get: Callable[[str], object]) -> Self:
@@ -108,6 +112,13 @@ class Config:
             shift=read.text("shift", "none|canary|linear", "one of none, canary, linear"),
             max_read_units=read.within("maxReadUnits", 0, MANY),
             max_write_units=read.within("maxWriteUnits", 0, MANY),
+            observability=cast(
+                "Observability",
+                read.text(
+                    "observability", "|".join(OBSERVABILITY), f"one of {', '.join(OBSERVABILITY)}"
+                ),
+            ),
+            alarm_email=read.text("alarmEmail", r"([^\s@]+@[^\s@]+)?", "an address or empty"),
         )
         config._check()
         return config
@@ -123,6 +134,8 @@ class Config:
         warm, most = self.stream_warm, self.stream_concurrency
         if most and isinstance(warm, int) and warm > most:
             raise ContextError(f"streamWarm is {warm}, and streamConcurrency lets only {most} run")
+        if self.alarm_email and self.observability != "full":
+            raise ContextError("alarmEmail needs alarms: set observability to full")
         # The CDK's command line tells where it deploys to.
         region = os.environ.get("CDK_DEFAULT_REGION", GLOBAL)
         if self.firewall == "managed" and region != GLOBAL:

@@ -16,7 +16,12 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from infra.package import ROOT
 
 CDK = ROOT / "node_modules" / ".bin" / "cdk"
-SHOWN = {"Url": "Page and API", "StreamUrl": "Streams alone", "ApiUrl": "API alone"}
+SHOWN = {
+    "Url": "Page and API",
+    "StreamUrl": "Streams alone",
+    "ApiUrl": "API alone",
+    "DashboardName": "Dashboard",
+}
 # Where `cdk bootstrap` notes what it has made in a region.
 BOOTSTRAP = "/cdk-bootstrap/hnb659fds/version"
 

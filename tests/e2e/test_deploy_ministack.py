@@ -111,6 +111,8 @@ def deployed(account: str, tmp_path_factory: pytest.TempPathFactory) -> Deployed
             *(sys.executable, "-m", "infra.deploy", "--output", str(home / "cdk.out")),
             *("--outputs-file", str(home / "outputs.json")),
             *("-c", "disposable=true", "-c", f"stackName={STACK}"),
+            # The emulator takes no alarm on more than one metric, and saves no query.
+            *("-c", "observability=dashboard"),
         ],
         cwd=ROOT,
         env=environment,
@@ -223,8 +225,19 @@ def test_a_failed_produce_has_somewhere_to_go(deployed: Deployed) -> None:
     assert ":sqs:" in config["DestinationConfig"]["OnFailure"]["Destination"]
 
 
+def test_the_dashboard_is_there(deployed: Deployed) -> None:
+    name = deployed.outputs["DashboardName"]
+    found = deployed.client("cloudwatch").get_dashboard(DashboardName=name)
+    drawn = json.loads(found["DashboardBody"])["widgets"]
+    titles = [widget["properties"].get("title") for widget in drawn]
+    assert "Answers by outcome" in titles
+    table = deployed.outputs["StreamsTableName"]
+    assert any(table in json.dumps(widget) for widget in drawn)
+
+
 def test_whoever_deploys_is_told_the_urls_and_the_next_step(deployed: Deployed) -> None:
     said = deployed.said.rpartition("Stack ARN")[2]
     assert deployed.outputs["StreamUrl"] in said
     assert deployed.outputs["ApiUrl"] in said
+    assert deployed.outputs["DashboardName"] in said
     assert f"key add <tenant> --stack {STACK}" in said

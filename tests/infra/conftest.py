@@ -21,6 +21,7 @@ EVERYTHING: dict[str, object] = {
     "domainName": "ai.example.com",
     "certificateArn": "arn:aws:acm:us-east-1:000000000000:certificate/0a-1b",
     "firewall": "managed",
+    "alarmEmail": "ops@example.com",
 }
 
 

@@ -167,8 +167,10 @@ def test_what_nobody_waits_for_and_fails_is_kept_for_two_weeks(
 
 def test_outputs(template: Template) -> None:
     assert set(template["Outputs"]) == {
+        "AlarmTopicArn",
         "ApiUrl",
         "AuditTableName",
+        "DashboardName",
         "EdgeDomainName",
         "StreamUrl",
         "StreamsTableName",

@@ -49,6 +49,8 @@ def read(**changes: object) -> Config:
         ("firewall", "on", "none, managed, or the ARN"),
         ("firewall", WEB_ACL.replace("global", "regional"), "a web ACL for CloudFront"),
         ("firewallRequests", 9, "from 10 to"),
+        ("observability", "some", "one of none, dashboard, full, not 'some'"),
+        ("alarmEmail", "ops", "an address or empty, not 'ops'"),
     ],
 )
 def test_a_wrong_value_is_told_what_it_may_be(key: str, value: object, said: str) -> None:
@@ -98,6 +100,12 @@ def test_what_is_for_an_edge_needs_one(values: dict[str, str]) -> None:
     assert read(**values).edge == "open"
     with pytest.raises(ContextError, match="need an edge"):
         read(edge="none", **values)
+
+
+def test_an_address_for_alarms_needs_alarms() -> None:
+    assert read(alarmEmail="ops@example.com").alarm_email == "ops@example.com"
+    with pytest.raises(ContextError, match="set observability to full"):
+        read(alarmEmail="ops@example.com", observability="dashboard")
 
 
 def test_a_firewall_is_made_only_where_cloudfront_takes_it(

@@ -10,6 +10,7 @@ def felt(figures: Figures) -> Section:
     def of_stream(name: str, *percentiles: str) -> list[cloudwatch.IMetric]:
         return [figures.one(name, p, label=p, function="stream") for p in percentiles]
 
+    deviation = figures.one("GapDeviation", "p50", label="deviation, p50", function="stream")
     polled = figures.one("TimeToFirstChunk", "p90", label="p90, polled", function="produce")
     outcomes = [
         figures.total(f"Answers{how}", label=how.lower())
@@ -32,7 +33,8 @@ def felt(figures: Figures) -> Section:
             ],
             [
                 Graph(
-                    "Gaps between chunks: an answer's p99, ms", of_stream("GapP99", "p50", "p99")
+                    "Gaps between chunks: an answer's p99, ms",
+                    [*of_stream("GapP99", "p50", "p99"), deviation],
                 ),
                 Graph(
                     "Tokens a second, as the model says them",

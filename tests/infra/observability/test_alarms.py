@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.infra.conftest import Template, of_type, synthesize
+from tests.infra.conftest import ROOT, Template, of_type, synthesize
 from tests.infra.observability.template import alarms
 
 Told = dict[str, float]
@@ -104,6 +104,13 @@ def test_only_a_sweep_that_says_nothing_is_wrong(template: Template) -> None:
 def test_none_looks_at_more_metrics_than_cloudwatch_takes(template: Template) -> None:
     for name, alarm in alarms(template).items():
         assert sum("MetricStat" in query for query in alarm["Metrics"]) <= 10, name
+
+
+def test_what_they_cost_is_told(template: Template) -> None:
+    queries = [query for alarm in alarms(template).values() for query in alarm["Metrics"]]
+    metrics = sum("MetricStat" in query for query in queries)
+    page = (ROOT / "docs" / "decisions" / "observability.md").read_text()
+    assert f"| {metrics} metrics in them" in page
 
 
 def test_every_table_and_index_is_watched(template: Template) -> None:

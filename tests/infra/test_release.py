@@ -56,7 +56,11 @@ def test_a_release_is_taken_back_where_it_fails(guarded: Template) -> None:
     [(group, _)] = of_type(guarded, "AWS::CodeDeploy::DeploymentGroup").items()
     update = alias["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]
     assert update["DeploymentGroupName"] == {"Ref": group}
-    [(alarm, fails)] = of_type(guarded, "AWS::CloudWatch::Alarm").items()
+    [(alarm, fails)] = [
+        (logical, alarm)
+        for logical, alarm in of_type(guarded, "AWS::CloudWatch::Alarm").items()
+        if logical.startswith("ReleaseFails")
+    ]
     properties = guarded["Resources"][group]["Properties"]
     assert properties["AlarmConfiguration"] == {
         "Alarms": [{"Name": {"Ref": alarm}}],

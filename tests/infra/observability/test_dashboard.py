@@ -7,7 +7,7 @@ import pytest
 
 from infra.observability.figures import Figures
 from shared.metrics import LINES
-from tests.infra.conftest import Template
+from tests.infra.conftest import Template, synthesize
 from tests.infra.observability.template import alarms, titles, widgets
 
 DIMENSIONS = {
@@ -90,6 +90,18 @@ def test_the_edge_is_shown_where_there_is_one(template: Template, bare: Template
     # CloudFront tells its figures there, wherever the stack is.
     assert '"us-east-1"' in json.dumps(widget)
     assert latency not in titles(bare)
+
+
+def test_a_bound_of_a_function_s_own_is_drawn() -> None:
+    bounded = synthesize(observability="dashboard", produceConcurrency=7)
+    [graph] = [
+        one["properties"]
+        for one in widgets(bounded)
+        if one["properties"].get("title") == "Running at once, and what bounds it"
+    ]
+    assert graph["annotations"]["horizontal"] == [
+        {"label": "reserved for Produce", "value": 7, "yAxis": "left"}
+    ]
 
 
 def test_two_regions_have_two_dashboards(template: Template) -> None:

@@ -4,7 +4,6 @@ import pytest
 from playwright.sync_api import Page
 
 from tests.e2e.local_run import HEADERS, LocalRun
-from tests.e2e.page.watch import Watch
 
 pytestmark = pytest.mark.e2e
 
@@ -25,11 +24,8 @@ WITH_EVENT_SOURCE = """([path]) => new Promise((resolve) => {
 
 
 @pytest.mark.parametrize("script", [WITH_FETCH, WITH_EVENT_SOURCE], ids=["fetch", "EventSource"])
-def test_each_event_is_read_when_it_is_sent(
-    script: str, page: Page, run: LocalRun, watch: Watch
-) -> None:
-    watch.allow("favicon.ico")  # of what is no document
-    page.goto("/config.json")
+def test_each_event_is_read_when_it_is_sent(script: str, page: Page, run: LocalRun) -> None:
+    page.goto("/")
     stream = run.begin(SILENT)
     ticket = run.client.post(f"/v1/streams/{stream}/ticket").json()["ticket"]
     with page.expect_response("**/events?*") as answered:

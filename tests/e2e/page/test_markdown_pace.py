@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser
 
 from tests.e2e.page.markdown_page import Watched, watched
 
@@ -52,8 +53,8 @@ HUGE = {
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    with watched(tmp_path_factory.mktemp("markdown")) as shown:
+def shown(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    with watched(chromium, tmp_path_factory.mktemp("markdown")) as shown:
         yield shown
 
 

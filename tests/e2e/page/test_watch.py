@@ -43,8 +43,7 @@ def test_what_a_policy_held_back_has_gone_nowhere(context: BrowserContext, run: 
 
 
 def test_what_is_well_leaves_nothing(page: Page, watch: Watch) -> None:
-    watch.allow("favicon.ico")
-    page.goto("/config.json")
+    page.goto("/")
     page.evaluate("fetch('/config.json').then(reply => reply.json())")
     page.wait_for_timeout(100)
     assert watch.found == []

@@ -183,6 +183,8 @@ class Compute:
             },
             "SLUICE_VERSION": _version(),
             "SLUICE_METRICS_NAMESPACE": self._stack.stack_name,
+            "SLUICE_METRICS_MODELS": ",".join(config.models),
+            "SLUICE_SLOW_FIRST_TOKEN_S": str(config.slow_first_token_s),
             "SLUICE_OPENAI_BASE_URL": config.openai_base_url,
             "SLUICE_OPENAI_API_KEY_SECRET": config.openai_secret_name and self._secret_arn(),
             "SLUICE_BEDROCK_MODELS": ",".join(config.bedrock_models),

@@ -48,11 +48,12 @@ class Config:
     stream_memory_mb: int
     api_memory_mb: int
     produce_memory_mb: int
+    slow_first_token_s: int
     openai_base_url: str
     openai_secret_name: str
     bedrock_models: tuple[str, ...]
     edge: Edge
-    page_models: tuple[str, ...]
+    models: tuple[str, ...]
     domain_name: str
     certificate_arn: str
     firewall: str
@@ -79,6 +80,7 @@ class Config:
             api_memory_mb=read.within("apiMemoryMb", *MEMORY_MB),
             produce_memory_mb=read.within("produceMemoryMb", *MEMORY_MB),
             openai_base_url=read.text("openaiBaseUrl", r"(https?://[^\s/]+\S*)?", "a URL or empty"),
+            slow_first_token_s=read.within("slowFirstTokenS", 1, 900),
             openai_secret_name=read.text(
                 "openaiSecretName", r"[A-Za-z0-9/_+=.@-]{0,512}", "a secret's name or empty"
             ),
@@ -88,9 +90,7 @@ class Config:
                 "a list of Bedrock model or inference profile ids",
             ),
             edge=cast("Edge", read.text("edge", "|".join(EDGES), f"one of {', '.join(EDGES)}")),
-            page_models=read.names(
-                "pageModels", r"(demo|openai/|bedrock/)\S*", "a list of names of models"
-            ),
+            models=read.names("models", r"(demo|openai/|bedrock/)\S*", "a list of names of models"),
             domain_name=read.text(
                 "domainName", r"(([a-z0-9-]{1,63}\.)+[a-z]{2,63})?", "a name such as ai.example.com"
             ),

@@ -41,7 +41,7 @@ def page_config(config: Config) -> Mapping[str, object]:
     return {
         "local": False,
         "key": None,
-        "models": list(config.page_models) or ["demo", *bedrock],
+        "models": list(config.models) or ["demo", *bedrock],
         "bodyHash": config.edge == "closed",
     }
 

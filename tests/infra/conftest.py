@@ -17,7 +17,7 @@ EVERYTHING: dict[str, object] = {
     "openaiSecretName": "sluice/openai",
     "bedrockModels": ["amazon.nova-lite-v1:0", "us.amazon.nova-pro-v1:0"],
     "edge": "closed",
-    "pageModels": ["openai/gpt-5", "demo"],
+    "models": ["openai/gpt-5", "demo"],
     "domainName": "ai.example.com",
     "certificateArn": "arn:aws:acm:us-east-1:000000000000:certificate/0a-1b",
     "firewall": "managed",

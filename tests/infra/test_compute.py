@@ -125,7 +125,7 @@ def test_the_environment_of_each_function(template: Template, full: Template) ->
     }
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     common = {f"SLUICE_{name}_TABLE" for name in ("STREAMS", "TENANTS", "AUDIT")}
-    common |= {"SLUICE_VERSION", "SLUICE_METRICS_NAMESPACE"}
+    common |= {"SLUICE_VERSION", "SLUICE_METRICS_NAMESPACE", "SLUICE_SLOW_FIRST_TOKEN_S"}
     assert {environment["SLUICE_VERSION"] for environment in environments.values()} == {version}
     launching = common | {"SLUICE_PRODUCE_FUNCTION"}
     assert set(environments["Produce"]) == common

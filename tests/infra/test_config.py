@@ -41,7 +41,7 @@ def read(**changes: object) -> Config:
         ("openaiSecretName", "sluice/openai", "needs openaiBaseUrl"),
         ("stackName", "", "a stack name"),
         ("edge", "ajar", "one of none, open, closed, not 'ajar'"),
-        ("pageModels", ["gpt-5"], "a list of names of models, not 'gpt-5'"),
+        ("models", ["gpt-5"], "a list of names of models, not 'gpt-5'"),
         ("domainName", "https://ai.example.com", "a name such as ai.example.com"),
         ("domainName", "ai.example.com", "go together: set both, or none"),
         ("certificateArn", CERTIFICATE, "go together: set both, or none"),

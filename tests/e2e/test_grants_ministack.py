@@ -247,7 +247,7 @@ def test_a_function_works_by_its_role_and_by_nothing_less(world: World, name: st
             put(iam, role, policy, without(whole, grant))
             try:
                 # Who is refused may try again for long.
-                works(world, name, patience_s=6)
+                works(world, name, patience_s=4)
             except Exception:  # noqa: BLE001 - however it is told
                 continue
             else:

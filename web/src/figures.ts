@@ -3,6 +3,8 @@ import type { AnswerEvent } from "sluice-client";
 /** What a token is, roughly, in characters; the true count comes with the end of an answer. */
 const CHARS_A_TOKEN = 4;
 const GAPS_SHOWN = 60;
+/** More are not kept: an answer may take hours, and the middle of them is asked for again and again. */
+const GAPS_KEPT = 1000;
 
 const bytes = new TextEncoder();
 
@@ -13,7 +15,7 @@ export class Figures {
   epoch: number | undefined;
   reconnects = 0;
   seq = -1;
-  /** The times between chunks, the newest last. */
+  /** The newest times between chunks, the last one last. */
   readonly gaps: number[] = [];
   /** Of what came behind the first chunk. */
   #chars = 0;
@@ -34,7 +36,7 @@ export class Figures {
     this.chunks += 1;
     this.bytes += bytes.encode(text).length;
     if (this.#last !== undefined) {
-      this.gaps.push(now - this.#last);
+      if (this.gaps.push(now - this.#last) > GAPS_KEPT) this.gaps.shift();
       this.#chars += text.length;
     }
     this.#first ??= now;

@@ -1,3 +1,4 @@
+import { setText } from "./element";
 import { icon } from "./icons";
 import { several } from "./wording";
 
@@ -6,6 +7,7 @@ const AT_END = 40;
 
 /** Keeps the end in sight while the reader is there, and leaves the page alone while not. */
 export class ReadingPlace {
+  readonly #label = document.createTextNode("");
   #following = true;
   #words = 0;
   #top = 0;
@@ -20,14 +22,13 @@ export class ReadingPlace {
     scroller.addEventListener("scroll", () => this.#moved(), { passive: true });
     new ResizeObserver(() => this.#grew()).observe(content);
     new ResizeObserver(() => this.#grew()).observe(scroller);
+    jump.append(icon("arrowDown"), this.#label);
     jump.addEventListener("click", () => this.toEnd());
   }
 
-  /** New text came, with so many words. */
+  /** New text came, with so many words; they are told when the page has grown by them. */
   came(words: number): void {
-    if (this.#following || !words) return;
-    this.#words += words;
-    this.#show();
+    if (!this.#following) this.#words += words;
   }
 
   toEnd(): void {
@@ -67,6 +68,6 @@ export class ReadingPlace {
     const { scrollTop, scrollHeight, clientHeight } = this.scroller;
     this.jump.hidden = this.#following || scrollHeight - scrollTop - clientHeight < AT_END;
     const fresh = this.#words ? ` · ${several(this.#words, "new word")}` : "";
-    this.jump.replaceChildren(icon("arrowDown"), `Jump to latest${fresh}`);
+    setText(this.#label, `Jump to latest${fresh}`);
   }
 }

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Dialog, Page, Route, sync_playwright
+from playwright.sync_api import Browser, Dialog, Page, Route
 
 ROOT = Path(__file__).parents[3]
 ORIGIN = "https://page.test"
@@ -89,14 +89,10 @@ class Watched:
 
 
 @contextmanager
-def watched(directory: Path) -> Iterator[Watched]:
-    """Chromium with the page in it."""
-    script = bundle(directory)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox"]
-        )
-        try:
-            yield Watched(browser.new_page(), script)
-        finally:
-            browser.close()
+def watched(chromium: Browser, directory: Path) -> Iterator[Watched]:
+    """A tab with the page in it."""
+    page = chromium.new_page()
+    try:
+        yield Watched(page, bundle(directory))
+    finally:
+        page.close()

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
 from tests.e2e.page.hostile_markdown import WRITTEN
 from tests.e2e.page.markdown_page import ROOT, Watched, watched
@@ -13,8 +14,8 @@ pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    with watched(tmp_path_factory.mktemp("markdown")) as shown:
+def shown(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    with watched(chromium, tmp_path_factory.mktemp("markdown")) as shown:
         yield shown
 
 

@@ -235,10 +235,9 @@ export class App {
     this.#keep(turn);
     if (event.type === "chunk") this.#panel.show(turn);
     else this.#tell(turn);
-    if (event.type === "state" && event.state.is === "closed") {
-      void this.#history.refresh();
-      void this.#refreshUsage();
-    }
+    if (event.type !== "state") return;
+    if (event.state.is === "closed") void this.#history.refresh();
+    if (event.state.is === "closed" || event.state.is === "limited") void this.#refreshUsage();
   }
 
   #tell(turn: Turn | undefined): void {

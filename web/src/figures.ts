@@ -2,6 +2,8 @@ import type { AnswerEvent } from "sluice-client";
 
 /** What a token is, roughly, in characters; the true count comes with the end of an answer. */
 const CHARS_A_TOKEN = 4;
+/** What has come within less is what was stored up, and has no rate. */
+const RATED_MS = 500;
 const GAPS_SHOWN = 60;
 /** More are not kept: an answer may take hours, and the middle of them is asked for again and again. */
 const GAPS_KEPT = 1000;
@@ -50,9 +52,8 @@ export class Figures {
 
   /** Tokens a second since the first text, as an estimate. */
   get tokensPerSecond(): number | undefined {
-    if (this.#first === undefined || this.#last === undefined || this.#last === this.#first) {
-      return undefined;
-    }
+    if (this.#first === undefined || this.#last === undefined) return undefined;
+    if (this.#last - this.#first < RATED_MS) return undefined;
     return (this.#chars / CHARS_A_TOKEN / (this.#last - this.#first)) * 1000;
   }
 

@@ -54,7 +54,7 @@ export class HistoryEntry {
 
   #onkey(event: KeyboardEvent): void {
     if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
-    const row = [this.#open, this.#export, this.#erase];
+    const row: HTMLElement[] = [this.#open, this.#export, this.#erase];
     const at = row.indexOf(event.target as HTMLElement);
     const to = {
       ArrowLeft: row[at - 1],

@@ -60,13 +60,16 @@ export class Panel {
     this.#draw();
   }
 
-  /** Show this turn's figures: another turn's at once, what is new of the same one soon. */
+  /** Show this turn's figures. */
   show(turn: Turn | undefined): void {
-    const other = turn !== this.#turn;
-    if (other && turn && this.#forced) turn.answer.usePolling(true);
+    if (turn !== this.#turn && turn && this.#forced) turn.answer.usePolling(true);
     this.#turn = turn;
-    if (other) this.#draw();
-    else this.#due ??= setTimeout(() => this.#draw(), DRAW_MS);
+    this.#draw();
+  }
+
+  /** More of the answer came: its figures are shown anew soon. */
+  came(): void {
+    this.#due ??= setTimeout(() => this.#draw(), DRAW_MS);
   }
 
   contents(markdown: MarkdownView | undefined): void {

@@ -14,7 +14,7 @@ export class ReadingPlace {
 
   constructor(
     private readonly scroller: HTMLElement,
-    content: HTMLElement,
+    private readonly content: HTMLElement,
     private readonly jump: HTMLButtonElement,
   ) {
     // What scrolls can be reached by the keyboard, in every browser.
@@ -52,7 +52,9 @@ export class ReadingPlace {
   }
 
   #grew(): void {
-    if (this.#following) this.scroller.scrollTop = this.scroller.scrollHeight;
+    // What stands there instead of turns is read from its beginning.
+    const end = this.content.hasChildNodes() ? this.scroller.scrollHeight : 0;
+    if (this.#following) this.scroller.scrollTop = end;
     else this.#show();
   }
 

@@ -54,7 +54,10 @@ def test_pause_and_continue(chat: Chat, run: LocalRun) -> None:
     chat.button("Pause").click()
     chat.comes_to("Paused")
     assert run.newest()["status"] == "paused"
+    status = chat.page.locator(".history-told").first
+    expect(status).to_contain_text("paused")
     chat.button("Continue").first.click()
+    expect(status).to_contain_text("running")
     chat.comes_to("Complete")
     expect(chat.page.locator(".seam")).to_have_count(1)
     chat.is_whole()

@@ -1,8 +1,8 @@
-"""One server process: `python -m bench.serve stream|bare|api|floor FD ENDPOINT`.
+"""One server process: `python -m bench.serve stream|bare|api|page|floor FD ENDPOINT`.
 
 It serves on an open socket. The functions' apps are those that Lambda runs, with the bench's model
 beside the others and a counting store; `GET /counts` tells what was counted and begins anew. `bare`
-is the `stream` function with nothing but the log behind it.
+is the `stream` function with nothing but the log behind it, `page` the page before `api`.
 """
 
 import socket
@@ -15,10 +15,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bench import floor
 from bench.bare import Bare
+from bench.client import KEY
 from bench.counting import Counting, Counts
 from bench.model import Stamped
 from functions import api, stream
 from functions.wiring import Services, dynamodb, providers
+from local import page
 from shared.models import Models
 from shared.records import StreamKey
 from shared.settings import Settings
@@ -37,7 +39,9 @@ def _function(role: str, settings: Settings, models: Models) -> ASGIApp:
     services = Services.on(store, settings, models, launch=_launch)
     if role == "bare":
         services = replace(services, lifecycle=Bare.of(services))
-    app = api.build(services) if role == "api" else stream.build(services)
+    app = stream.build(services) if role in ("stream", "bare") else api.build(services)
+    if role == "page":
+        return page.beside(app, api.endpoints(services), page.build(KEY))
 
     async def counted(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/counts":

@@ -47,18 +47,21 @@ http {{
 
 
 @contextmanager
-def buffering_proxy(url: str, *, obeys: bool = False, http: str = "1.0") -> Iterator[str]:
+def buffering_proxy(
+    url: str, *, obeys: bool = False, http: str = "1.0", port: int = 0
+) -> Iterator[str]:
     """An address that leads to `url`, through an nginx that buffers and compresses what it can.
 
     Streams arrive at their end, but where it `obeys` what they say of buffers. It asks us by
     HTTP/1.0, as nginx does where nobody says otherwise: by 1.1 it would pass on each chunk that it
-    does not compress. Skips the test where there is no nginx.
+    does not compress. It listens on `port`, or on one that is free. Skips the test where there is
+    no nginx.
     """
     nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if nginx is None:
         pytest.skip("nginx is not installed")
     ignored = "" if obeys else "proxy_ignore_headers X-Accel-Buffering;"
-    port = free_port()
+    port = port or free_port()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "nginx.conf"
         file.write_text(

@@ -97,7 +97,27 @@ test("a limit says until when, and why", () => {
   };
   const told = describe(state, NOW);
   assert.equal(told.text, "Limited for 12 s");
-  assert.equal(told.detail, "Ten a minute.");
+  assert.equal(told.detail, "Ten a minute. It goes on by itself.");
+  assert.equal(told.remedy, undefined);
+});
+
+test("a limit that is known is told in words for people", () => {
+  const problem = { type: "urn:x", policy: "user-tokens-per-day", limit: 5000, detail: "urn" };
+  const told = describe({ is: "limited", problem, until: NOW + 1000 }, NOW);
+  assert.equal(told.detail, "Your limit of 5,000 tokens today is reached. It goes on by itself.");
+});
+
+test("a long wait has a time of day, and can be ended", () => {
+  const until = new Date(2026, 10, 27, 16, 5).getTime();
+  const state: State = { is: "limited", problem: { type: "urn:x" }, until };
+  assert.equal(describe(state, until - 3_600_000).text, "Limited until 16:05");
+  assert.equal(describe(state, until - 86_400_000).text, "Limited until 27 Nov, 16:05");
+  assert.equal(describe(state, until - 3_600_000).remedy, "retry");
+});
+
+test("a server that cannot answer now is not a limit", () => {
+  const problem = { type: "urn:x", status: 503, detail: "Not now." };
+  assert.equal(describe({ is: "limited", problem, until: NOW + 900 }, NOW).text, "Waiting for 1 s");
 });
 
 test("a live answer that falls silent says so after a while", () => {

@@ -32,6 +32,12 @@ test("a rate is what came behind the first chunk, in the time since", () => {
   assert.equal(figures.silentMs(4000), 750);
 });
 
+test("of the gaps the newest thousand are kept", () => {
+  const figures = noted(...Array.from({ length: 1500 }, (_, n): [number, string] => [n ** 2, "x"]));
+  assert.equal(figures.gaps.length, 1000);
+  assert.equal(figures.gaps.at(-1), 1499 ** 2 - 1498 ** 2);
+});
+
 test("epochs, offsets and lost connections are counted", () => {
   const figures = new Figures(0);
   figures.note({ type: "opened", seq: 0, id: "x", model: "demo", at: 0 }, 1);

@@ -228,17 +228,22 @@ export class App {
 
   #heard(turn: Turn, event: AnswerEvent): void {
     if (turn !== this.#conversation.last) return;
-    if (event.type === "chunk") this.#transcript.came(event.text);
-    const said = announcement(event, this.#states.get(turn), turn.answer.text);
+    const before = this.#states.get(turn);
+    const said = announcement(event, before, turn.answer.text);
     if (said) this.#announcer.say(said);
     this.#states.set(turn, turn.answer.state.is);
     this.#keep(turn);
-    if (event.type === "chunk") this.#panel.show(turn);
-    else this.#tell(turn);
-    if (event.type === "state" && event.state.is === "closed") {
-      void this.#history.refresh();
-      void this.#refreshUsage();
+    if (event.type === "chunk") {
+      this.#transcript.came(event.text);
+      this.#panel.came();
+      return;
     }
+    this.#tell(turn);
+    if (event.type !== "state") return;
+    const { is } = event.state;
+    if (is === "closed" || (is === "paused") !== (before === "paused"))
+      void this.#history.refresh();
+    if (is === "closed" || is === "limited") void this.#refreshUsage();
   }
 
   #tell(turn: Turn | undefined): void {

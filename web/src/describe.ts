@@ -1,5 +1,6 @@
 import type { State } from "sluice-client";
-import { secondsUntil } from "./wording";
+import { reached } from "./quota";
+import { clock, secondsUntil } from "./wording";
 
 export type Tone = "live" | "waiting" | "paused" | "done" | "stopped" | "failed";
 export type Remedy = "retry" | "resume" | "regenerate" | "key";
@@ -44,6 +45,9 @@ const FINISHED: Record<string, Description> = {
 /** From which silence on it is told, in ms: a reader wonders by then. */
 const SILENCE_TOLD = 5000;
 
+/** Waits of up to this many ms are counted in seconds. */
+const COUNTED_MS = 90_000;
+
 /**
  * How an answer stands, in words for people.
  *
@@ -78,16 +82,30 @@ export function describe(state: State, now: number, silentMs = 0): Description {
     case "paused":
       return { tone: "paused", ...(PAUSED[state.reason] ?? { text: "Paused", remedy: "resume" }) };
     case "limited":
-      return {
-        tone: "waiting",
-        text: `Limited for ${secondsUntil(state.until, now)} s`,
-        detail: state.problem.detail ?? "Too many requests. It goes on by itself.",
-      };
+      return limited(state, now);
     case "closed":
       return closed(state);
     case "given-up":
       return givenUp(state.error.problem.detail ?? state.error.message, state.error.status);
   }
+}
+
+/** Counted down while that is watched, else a time of day, with the day where it is another. */
+function wait(until: number, now: number): string {
+  if (until - now <= COUNTED_MS) return `for ${secondsUntil(until, now)} s`;
+  return `until ${clock(until, now)}`;
+}
+
+function limited({ problem, until }: Extract<State, { is: "limited" }>, now: number): Description {
+  const { policy, limit, detail = "There was too much." } = problem;
+  const known = typeof policy === "string" && typeof limit === "number";
+  return {
+    tone: "waiting",
+    text: `${problem.status === 503 ? "Waiting" : "Limited"} ${wait(until, now)}`,
+    detail: `${known ? reached(policy, limit) : detail} It goes on by itself.`,
+    // Until then someone may have raised it.
+    ...(until - now > COUNTED_MS ? { remedy: "retry" } : {}),
+  };
 }
 
 function silence(ms: number): Partial<Description> {

@@ -2,7 +2,11 @@ import type { AnswerEvent } from "sluice-client";
 
 /** What a token is, roughly, in characters; the true count comes with the end of an answer. */
 const CHARS_A_TOKEN = 4;
+/** What has come within less is what was stored up, and has no rate. */
+const RATED_MS = 500;
 const GAPS_SHOWN = 60;
+/** More are not kept: an answer may take hours, and the middle of them is asked for again and again. */
+const GAPS_KEPT = 1000;
 
 const bytes = new TextEncoder();
 
@@ -13,7 +17,7 @@ export class Figures {
   epoch: number | undefined;
   reconnects = 0;
   seq = -1;
-  /** The times between chunks, the newest last. */
+  /** The newest times between chunks, the last one last. */
   readonly gaps: number[] = [];
   /** Of what came behind the first chunk. */
   #chars = 0;
@@ -34,7 +38,7 @@ export class Figures {
     this.chunks += 1;
     this.bytes += bytes.encode(text).length;
     if (this.#last !== undefined) {
-      this.gaps.push(now - this.#last);
+      if (this.gaps.push(now - this.#last) > GAPS_KEPT) this.gaps.shift();
       this.#chars += text.length;
     }
     this.#first ??= now;
@@ -48,9 +52,8 @@ export class Figures {
 
   /** Tokens a second since the first text, as an estimate. */
   get tokensPerSecond(): number | undefined {
-    if (this.#first === undefined || this.#last === undefined || this.#last === this.#first) {
-      return undefined;
-    }
+    if (this.#first === undefined || this.#last === undefined) return undefined;
+    if (this.#last - this.#first < RATED_MS) return undefined;
     return (this.#chars / CHARS_A_TOKEN / (this.#last - this.#first)) * 1000;
   }
 

@@ -1,19 +1,9 @@
 import type { Sluice, Summary } from "sluice-client";
 import { confirmed } from "./dialogs";
-import { element } from "./element";
-import { type Icon, icon } from "./icons";
-import { nameOf } from "./models";
-import { ago } from "./wording";
+import { arrange, element } from "./element";
+import { HistoryEntry, titleOf } from "./history-entry";
 
 const PAGE = 30;
-
-const STATUS: Record<Summary["status"], string> = {
-  open: "running",
-  paused: "paused",
-  completed: "complete",
-  cancelled: "stopped",
-  failed: "failed",
-};
 
 /** The streams that there are, the newest first. */
 export class History {
@@ -27,6 +17,12 @@ export class History {
     textContent: "Show more",
     hidden: true,
   });
+  readonly #none = element("p", {
+    className: "history-none",
+    textContent: "Your answers will be listed here.",
+    hidden: true,
+  });
+  readonly #entries = new Map<string, HistoryEntry>();
   #streams: Summary[] = [];
   #next: string | null = null;
   #current: string | undefined;
@@ -35,7 +31,7 @@ export class History {
     host: HTMLElement,
     private readonly sluice: Sluice,
   ) {
-    host.replaceChildren(this.#list, this.#more);
+    host.replaceChildren(this.#none, this.#list, this.#more);
     this.#more.addEventListener("click", () => void this.#load(this.#next ?? undefined));
   }
 
@@ -65,46 +61,29 @@ export class History {
 
   #draw(): void {
     this.#more.hidden = !this.#next;
-    const empty = element("li", {
-      className: "history-none",
-      textContent: "Your answers will be listed here.",
-    });
-    this.#list.replaceChildren(
-      ...(this.#streams.length ? this.#streams.map((each) => this.#item(each)) : [empty]),
+    this.#none.hidden = this.#streams.length > 0;
+    const ids = new Set(this.#streams.map(({ id }) => id));
+    for (const id of this.#entries.keys()) if (!ids.has(id)) this.#entries.delete(id);
+    arrange(
+      this.#list,
+      this.#streams.map((summary) => this.#entry(summary).node),
     );
   }
 
-  #item(summary: Summary): HTMLElement {
-    const { id, status, created_at } = summary;
-    const title = titleOf(summary);
-    const open = element(
-      "a",
-      { href: `#/s/${id}`, className: "history-open" },
-      element("span", { className: "history-title", dir: "auto", textContent: title }),
-      element(
-        "span",
-        { className: `history-told ${status}` },
-        STATUS[status],
-        ` · ${ago(created_at, Date.now())}`,
-      ),
-    );
-    if (id === this.#current) open.setAttribute("aria-current", "page");
-    open.addEventListener("click", (event) => {
-      if (event.ctrlKey || event.metaKey || event.shiftKey) return;
-      event.preventDefault();
-      this.onopen(id);
-    });
-    return element(
-      "li",
-      {},
-      open,
-      element(
-        "span",
-        { className: "history-buttons" },
-        button("download", `Export “${title}”`, () => void this.#export(id)),
-        button("trash", `Delete “${title}”`, () => void this.#erase(summary)),
-      ),
-    );
+  #entry(summary: Summary): HistoryEntry {
+    const { id } = summary;
+    const entry = this.#entries.get(id) ?? this.#made(id);
+    entry.show(summary, id === this.#current);
+    return entry;
+  }
+
+  #made(id: string): HistoryEntry {
+    const entry = new HistoryEntry(id);
+    entry.onopen = () => this.onopen(id);
+    entry.onexport = () => void this.#export(id);
+    entry.onerase = () => void this.#erase(id);
+    this.#entries.set(id, entry);
+    return entry;
   }
 
   async #export(id: string): Promise<void> {
@@ -117,30 +96,22 @@ export class History {
     }
   }
 
-  async #erase(summary: Summary): Promise<void> {
+  async #erase(id: string): Promise<void> {
+    const at = this.#streams.findIndex((each) => each.id === id);
+    const summary = this.#streams[at];
+    if (!summary) return;
     const text = `“${titleOf(summary)}” is erased with all that is held about it. This cannot be undone.`;
     if (!(await confirmed("Delete this answer?", text, "Delete"))) return;
     try {
-      await this.sluice.erase(summary.id);
-      this.#streams = this.#streams.filter(({ id }) => id !== summary.id);
+      await this.sluice.erase(id);
+      this.#streams = this.#streams.filter((each) => each.id !== id);
       this.#draw();
-      this.onerased(summary.id);
+      // What had the focus is gone: it goes to what took its place.
+      const next = this.#streams[Math.min(at, this.#streams.length - 1)];
+      if (next) this.#entries.get(next.id)?.focus();
+      this.onerased(id);
     } catch (error) {
       this.onproblem(error);
     }
   }
-}
-
-function titleOf({ metadata, model }: Summary): string {
-  return metadata.question || nameOf(model);
-}
-
-function button(name: Icon, label: string, does: () => void): HTMLElement {
-  const made = element(
-    "button",
-    { type: "button", className: "icon-button small", ariaLabel: label, title: label },
-    icon(name),
-  );
-  made.addEventListener("click", does);
-  return made;
 }

@@ -12,6 +12,8 @@ const ALWAYS: readonly [string[], string][] = [
   [["Enter"], "Send the question"],
   [["Shift", "Enter"], "Break the line"],
   [["Esc"], "Pause the answer; once more: stop it"],
+  [["↑", "↓"], "In the history: another answer"],
+  [["←", "→"], "In the history: export and delete"],
 ];
 
 /** Single keys, while nothing is being typed; they can be turned off (WCAG 2.1.4). */

@@ -1,13 +1,15 @@
-import { element } from "./element";
+import { element, setText } from "./element";
 import { median, variance } from "./figures";
 import { type Icon, icon } from "./icons";
 import type { MarkdownView } from "./markdown";
-import { sparkline } from "./sparkline";
+import { Sparkline } from "./sparkline";
 import type { Turn } from "./turn";
 import { duration, size, whole } from "./wording";
 
 /** From how many headings on an answer gets a table of contents. */
 const CONTENTS_MIN = 3;
+/** How often at most the figures change, in ms: nobody reads faster, and each time is a layout. */
+const DRAW_MS = 250;
 const NONE = "–";
 
 /** What is happening to the last answer, and what can be done to it. */
@@ -16,7 +18,8 @@ export class Panel {
   onkill = (): void => {};
   onheading = (_id: string): void => {};
   readonly #figures = element("dl", { className: "figures" });
-  readonly #gaps = element("div", { className: "gaps" });
+  readonly #sparkline = new Sparkline();
+  readonly #caption = element("p", { className: "small" });
   readonly #contents = element("nav", {
     className: "contents",
     ariaLabel: "Contents",
@@ -35,7 +38,7 @@ export class Panel {
   #turn: Turn | undefined;
   #forced = false;
   #headings: MarkdownView["headings"] = [];
-  #due = false;
+  #due: ReturnType<typeof setTimeout> | undefined;
 
   constructor(host: HTMLElement, local: boolean) {
     this.#poll.ariaPressed = "false";
@@ -44,7 +47,7 @@ export class Panel {
     host.append(
       element("header", {}, element("h2", { textContent: "What is happening" }), this.#close),
       this.#figures,
-      this.#gaps,
+      element("div", { className: "gaps" }, this.#sparkline.node, this.#caption),
       element("h3", { textContent: "Try the failures" }),
       element("div", { className: "failures" }, this.#cut, this.#poll, this.#kill),
       element("p", {
@@ -54,19 +57,19 @@ export class Panel {
       this.#contents,
     );
     this.#contents.append(element("h3", { textContent: "In this answer" }), this.#list);
-    this.show(undefined);
+    this.#draw();
   }
 
-  /** Show this turn's figures, with the next frame. */
+  /** Show this turn's figures. */
   show(turn: Turn | undefined): void {
     if (turn !== this.#turn && turn && this.#forced) turn.answer.usePolling(true);
     this.#turn = turn;
-    if (this.#due) return;
-    this.#due = true;
-    requestAnimationFrame(() => {
-      this.#due = false;
-      this.#draw();
-    });
+    this.#draw();
+  }
+
+  /** More of the answer came: its figures are shown anew soon. */
+  came(): void {
+    this.#due ??= setTimeout(() => this.#draw(), DRAW_MS);
   }
 
   contents(markdown: MarkdownView | undefined): void {
@@ -91,6 +94,8 @@ export class Panel {
   }
 
   #draw(): void {
+    clearTimeout(this.#due);
+    this.#due = undefined;
     const turn = this.#turn;
     const figures = turn?.figures;
     const gaps = figures?.gaps ?? [];
@@ -108,16 +113,11 @@ export class Panel {
     this.#figure("Producer", figures?.epoch === undefined ? NONE : `epoch ${figures.epoch}`);
     this.#figure("Reconnects", figures ? whole(figures.reconnects) : NONE);
     this.#figure("Offset", turn && turn.answer.after >= 0 ? `seq ${turn.answer.after}` : NONE);
-    const longest = Math.max(...(figures?.shown ?? []), 0);
-    this.#gaps.replaceChildren(
-      sparkline(figures?.shown ?? []),
-      element("p", {
-        className: "small",
-        textContent: longest
-          ? `Gaps between chunks, the longest ${duration(longest)}`
-          : "Gaps between chunks",
-      }),
-    );
+    const shown = figures?.shown ?? [];
+    const longest = Math.max(...shown, 0);
+    this.#sparkline.show(shown);
+    const said = longest ? `, the longest ${duration(longest)}` : "";
+    setText(this.#caption, `Gaps between chunks${said}`);
     const here = turn?.running && turn.id !== undefined;
     this.#cut.disabled = !here;
     this.#kill.disabled = !here;
@@ -130,7 +130,7 @@ export class Panel {
       this.#drawn.set(name, shown);
       this.#figures.append(element("div", {}, element("dt", { textContent: name }), shown));
     }
-    if (shown.textContent !== value) shown.textContent = value;
+    setText(shown, value);
   }
 
   #button(name: Icon, label: string, does: () => void): HTMLButtonElement {

@@ -16,12 +16,24 @@ const WHOSE: readonly [RegExp, string][] = [
   [/^address-/, "from your address"],
 ];
 
+const WHOSE_LIMIT: readonly [RegExp, string][] = [
+  [/^user-/, "Your limit"],
+  [/^address-/, "The limit for your address"],
+];
+
 /** What a policy limits: "Tokens today", "Questions a minute, yours". */
 export function whatOf(policy: string): string {
   const what = WHAT.find(([pattern]) => pattern.test(policy))?.[1];
   const whose = WHOSE.find(([pattern]) => pattern.test(policy))?.[1];
   const said = [what ?? policy.replaceAll("-", " "), whose].filter(Boolean).join(", ");
   return said.charAt(0).toUpperCase() + said.slice(1);
+}
+
+/** That a policy's limit is used up: "Your limit of 2 questions a minute is reached." */
+export function reached(policy: string, limit: number): string {
+  const whose = WHOSE_LIMIT.find(([pattern]) => pattern.test(policy))?.[1] ?? "The limit";
+  const what = WHAT.find(([pattern]) => pattern.test(policy))?.[1] ?? policy.replaceAll("-", " ");
+  return `${whose} of ${whole(limit)} ${what} is reached.`;
 }
 
 /** How much is left: "98,885 of 100,000 left", and when it is full again where that is known. */

@@ -1,3 +1,4 @@
+import { setText } from "./element";
 import { icon } from "./icons";
 import { several } from "./wording";
 
@@ -6,13 +7,14 @@ const AT_END = 40;
 
 /** Keeps the end in sight while the reader is there, and leaves the page alone while not. */
 export class ReadingPlace {
+  readonly #label = document.createTextNode("");
   #following = true;
   #words = 0;
   #top = 0;
 
   constructor(
     private readonly scroller: HTMLElement,
-    content: HTMLElement,
+    private readonly content: HTMLElement,
     private readonly jump: HTMLButtonElement,
   ) {
     // What scrolls can be reached by the keyboard, in every browser.
@@ -20,14 +22,13 @@ export class ReadingPlace {
     scroller.addEventListener("scroll", () => this.#moved(), { passive: true });
     new ResizeObserver(() => this.#grew()).observe(content);
     new ResizeObserver(() => this.#grew()).observe(scroller);
+    jump.append(icon("arrowDown"), this.#label);
     jump.addEventListener("click", () => this.toEnd());
   }
 
-  /** New text came, with so many words. */
+  /** New text came, with so many words; they are told when the page has grown by them. */
   came(words: number): void {
-    if (this.#following || !words) return;
-    this.#words += words;
-    this.#show();
+    if (!this.#following) this.#words += words;
   }
 
   toEnd(): void {
@@ -51,7 +52,9 @@ export class ReadingPlace {
   }
 
   #grew(): void {
-    if (this.#following) this.scroller.scrollTop = this.scroller.scrollHeight;
+    // What stands there instead of turns is read from its beginning.
+    const end = this.content.hasChildNodes() ? this.scroller.scrollHeight : 0;
+    if (this.#following) this.scroller.scrollTop = end;
     else this.#show();
   }
 
@@ -67,6 +70,6 @@ export class ReadingPlace {
     const { scrollTop, scrollHeight, clientHeight } = this.scroller;
     this.jump.hidden = this.#following || scrollHeight - scrollTop - clientHeight < AT_END;
     const fresh = this.#words ? ` · ${several(this.#words, "new word")}` : "";
-    this.jump.replaceChildren(icon("arrowDown"), `Jump to latest${fresh}`);
+    setText(this.#label, `Jump to latest${fresh}`);
   }
 }

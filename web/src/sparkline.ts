@@ -4,16 +4,21 @@ const HEIGHT = 40;
 const BAR = WIDTH / 60;
 
 /** Bars for the newest times between chunks, as high as the longest of them. */
-export function sparkline(gaps: readonly number[]): SVGSVGElement {
-  const made = document.createElementNS(SVG, "svg");
-  made.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
-  made.setAttribute("preserveAspectRatio", "none");
-  made.setAttribute("class", "sparkline");
-  made.setAttribute("aria-hidden", "true");
-  const path = document.createElementNS(SVG, "path");
-  path.setAttribute("d", bars(gaps));
-  made.append(path);
-  return made;
+export class Sparkline {
+  readonly node = document.createElementNS(SVG, "svg");
+  readonly #path = document.createElementNS(SVG, "path");
+
+  constructor() {
+    this.node.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
+    this.node.setAttribute("preserveAspectRatio", "none");
+    this.node.setAttribute("class", "sparkline");
+    this.node.setAttribute("aria-hidden", "true");
+    this.node.append(this.#path);
+  }
+
+  show(gaps: readonly number[]): void {
+    this.#path.setAttribute("d", bars(gaps));
+  }
 }
 
 /** The path of the bars, from the right. */

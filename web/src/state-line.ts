@@ -1,5 +1,5 @@
 import { type Description, describe, type Remedy } from "./describe";
-import { element } from "./element";
+import { element, setText } from "./element";
 import type { Turn } from "./turn";
 
 const REMEDIES: Record<Remedy, string> = {
@@ -42,16 +42,11 @@ export class StateLine {
 
   #tell({ tone, text, detail = "", remedy }: Description): void {
     this.#host.dataset.tone = tone;
-    set(this.#text, text);
-    set(this.#detail, detail);
+    setText(this.#text, text);
+    setText(this.#detail, detail);
     this.#detail.title = detail;
     this.#remedy = remedy;
     this.#button.hidden = !remedy;
-    if (remedy) set(this.#button, REMEDIES[remedy]);
+    if (remedy) setText(this.#button, REMEDIES[remedy]);
   }
-}
-
-/** Only where it differs: what is selected or being read stays. */
-function set(node: HTMLElement, text: string): void {
-  if (node.textContent !== text) node.textContent = text;
 }

@@ -1,4 +1,4 @@
-import { element, part } from "./element";
+import { arrange, element, part } from "./element";
 import { EXAMPLES } from "./examples";
 import { ReadingPlace } from "./scroll";
 import type { Turn } from "./turn";
@@ -57,7 +57,12 @@ export class Transcript {
     this.#turns = turns;
     const kept = new Set(turns.flatMap(({ siblings }) => siblings));
     for (const turn of this.#views.keys()) if (!kept.has(turn)) this.#views.delete(turn);
-    this.#lay(turns.map((turn) => this.#of(turn)));
+    const views = turns.map((turn) => this.#of(turn));
+    arrange(
+      this.#host,
+      views.map(({ node }) => node),
+    );
+    for (const view of views) view.last = view === views.at(-1);
     this.#empty.hidden = turns.length > 0;
     if (asked) this.#place.toEnd();
   }
@@ -74,17 +79,6 @@ export class Transcript {
   toElement(id: string): void {
     const target = document.getElementById(id);
     if (target) this.#place.to(target);
-  }
-
-  /** Only what differs is moved: what the reader looks at stays where it is. */
-  #lay(views: readonly TurnView[]): void {
-    const nodes = new Set<Element>(views.map(({ node }) => node));
-    for (const node of [...this.#host.children]) if (!nodes.has(node)) node.remove();
-    for (const [index, view] of views.entries()) {
-      const there = this.#host.children[index];
-      if (there !== view.node) this.#host.insertBefore(view.node, there ?? null);
-      view.last = index === views.length - 1;
-    }
   }
 
   #of(turn: Turn): TurnView {

@@ -96,6 +96,7 @@ export class TurnView {
       else this.#take(event);
     }
     if (held.length && this.turn.over && !this.#held.length) this.#end();
+    this.#show();
     this.onrender();
   }
 
@@ -109,7 +110,8 @@ export class TurnView {
     const { answer } = this.turn;
     this.node.dataset.state = answer.state.is;
     this.node.classList.toggle("silent", !answer.text && this.turn.running);
-    if (this.turn.running) this.#foot.replaceChildren();
+    // Below what is still to be shown it would be pushed down.
+    if (this.turn.running || !this.markdown.settled) this.#foot.replaceChildren();
     else this.#foot.replaceChildren(...this.#parts());
   }
 

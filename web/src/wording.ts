@@ -27,6 +27,16 @@ export function ago(then: number, now: number): string {
   return new Date(then).toLocaleDateString("en", { day: "numeric", month: "short" });
 }
 
+/** A time of day, "16:05", with its date where that is not today's: "3 Dec, 16:05". */
+export function clock(then: number, now: number): string {
+  const sameDay = new Date(then).toDateString() === new Date(now).toDateString();
+  return new Date(then).toLocaleString("en-GB", {
+    hour: "2-digit",
+    minute: "2-digit",
+    ...(sameDay ? {} : { day: "numeric", month: "short" }),
+  });
+}
+
 /** A size in bytes: "812 B", "4.1 kB". */
 export function size(bytes: number): string {
   return bytes < 1000 ? `${bytes} B` : `${(bytes / 1000).toFixed(1)} kB`;

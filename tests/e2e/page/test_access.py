@@ -105,6 +105,20 @@ def test_text_from_right_to_left_is_laid_out_so(chat: Chat) -> None:
     assert question.evaluate("node => getComputedStyle(node).direction") == "rtl"
 
 
+def test_at_twice_the_size_everything_can_be_reached(chat: Chat) -> None:
+    page = chat.page
+    page.set_viewport_size({"width": 720, "height": 450})
+    chat.open()
+    expect(page.get_by_role("heading", name="What would you like to know?")).to_be_in_viewport()
+    chat.ask("x" * 300, "demo?tokens=200&rate=0")
+    chat.comes_to("Complete")
+    for element in (chat.answer.locator(":scope > *").last, page.locator("#question")):
+        expect(element).to_be_in_viewport()
+    assert page.evaluate("document.documentElement.scrollWidth") == 720
+    assert page.locator("#scroller").evaluate("node => node.scrollWidth - node.clientWidth") == 0
+    assert violations(page) == []
+
+
 def test_nothing_moves_for_who_wants_it_so(chromium: Browser, run: LocalRun) -> None:
     with chromium.new_context(base_url=run.url, reduced_motion="reduce") as context:
         chat = Chat(context.new_page(), run)

@@ -1,6 +1,7 @@
 """What a reader does to an answer: each button, and the keys."""
 
 import json
+import re
 
 import pytest
 from playwright.sync_api import expect
@@ -53,7 +54,10 @@ def test_pause_and_continue(chat: Chat, run: LocalRun) -> None:
     chat.button("Pause").click()
     chat.comes_to("Paused")
     assert run.newest()["status"] == "paused"
+    status = chat.page.locator(".history-told").first
+    expect(status).to_contain_text("paused")
     chat.button("Continue").first.click()
+    expect(status).to_contain_text("running")
     chat.comes_to("Complete")
     expect(chat.page.locator(".seam")).to_have_count(1)
     chat.is_whole()
@@ -144,12 +148,42 @@ def test_by_keyboard_alone(chat: Chat) -> None:
     expect(chat.page.locator("#question")).to_be_focused()
     expect(chat.turns).to_have_count(0)
     seen = set()
-    for _ in range(150):  # an entry of the history has three places
+    for _ in range(60):  # an entry of the history is one place
         keyboard.press("Tab")
         seen.add(
             chat.page.evaluate("document.activeElement.id || document.activeElement.ariaLabel")
         )
     assert {"new", "model", "scroller", "panel-toggle"} <= seen
+    assert not any(str(place).startswith(("Export", "Delete")) for place in seen)
+
+
+def test_the_history_by_keyboard(chat: Chat) -> None:
+    for question in ("Below", "Above"):
+        chat.ask(question, QUICK)
+        chat.comes_to("Complete")
+        expect(chat.page.locator(".history-told").first).to_contain_text("complete")
+        chat.button("New conversation").click()
+    keyboard = chat.page.keyboard
+    chat.button("New conversation").focus()
+    keyboard.press("Tab")
+    for key, place in (
+        ("", "Above"),
+        ("ArrowRight", "Export “Above”"),
+        ("ArrowRight", "Delete “Above”"),
+        ("ArrowRight", "Delete “Above”"),
+        ("ArrowDown", "Below"),
+        ("ArrowUp", "Above"),
+        ("ArrowUp", "Above"),
+    ):
+        if key:
+            keyboard.press(key)
+        focused = chat.page.locator("*:focus")
+        expect(focused).to_have_accessible_name(re.compile(f"^{place}"))
+    keyboard.press("Delete")
+    chat.button("Delete").click()
+    expect(chat.page.locator("*:focus")).to_have_accessible_name(re.compile("^Below"))
+    keyboard.press("Enter")
+    expect(chat.page.locator(".question")).to_have_text("Below")
 
 
 def test_history_opens_exports_and_deletes(chat: Chat, run: LocalRun) -> None:

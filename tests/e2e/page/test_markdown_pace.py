@@ -1,6 +1,5 @@
 """How the Markdown view bears much text, and text made to be slow, in Chromium."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +7,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.e2e.page.markdown_page import Watched, watched
+from tests.e2e.page.tracing import traced
 
 pytestmark = pytest.mark.e2e
 
@@ -62,33 +62,15 @@ def pour(shown: Watched, pieces: list[str], every: float) -> dict[str, Any]:
     """Lets these come, one in `every` ms, or one with each frame where that is 0.
 
     `tasks` are the page's long tasks by the clock, in ms; `cpu` is the longest by its processor
-    time, which what else is at work on the machine does not stretch. Neither counts the first
-    second.
+    time. Neither counts the first second.
     """
     shown.open()
-    browser = shown.page.context.browser
-    assert browser
-    browser.start_tracing(page=shown.page, categories=["toplevel"])
-    found: dict[str, Any] = shown.page.evaluate(
-        "([pieces, every]) => page.pour(pieces, every)", [pieces, every]
-    )
-    events = json.loads(browser.stop_tracing())["traceEvents"]
-    found["cpu"] = longest_task(events)
+    with traced(shown.page) as work:
+        found: dict[str, Any] = shown.page.evaluate(
+            "([pieces, every]) => page.pour(pieces, every)", [pieces, every]
+        )
+    found["cpu"] = work.longest_task
     return found
-
-
-def longest_task(events: list[dict[str, Any]]) -> int:
-    """Milliseconds of processor time."""
-    main = {
-        (event["pid"], event["tid"])
-        for event in events
-        if event["name"] == "thread_name" and event["args"]["name"] == "CrRendererMain"
-    }
-    tasks = [e for e in events if "tdur" in e and (e["pid"], e["tid"]) in main]
-    assert tasks
-    first = min(task["ts"] for task in tasks)
-    longest: int = max(task["tdur"] for task in tasks if task["ts"] > first + 1_000_000)
-    return longest // 1000
 
 
 def test_five_thousand_tokens(shown: Watched) -> None:

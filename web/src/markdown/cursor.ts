@@ -13,7 +13,10 @@ export class Cursor {
   show(host: Element): void {
     let at = host;
     for (let last: Element | undefined = at; last; last = lastBlock(at)) at = last;
-    at.append(this.#element);
+    // A heading's link to itself takes room, and is mostly not seen.
+    const anchor = at.querySelector(":scope > .anchor");
+    if (anchor) anchor.before(this.#element);
+    else at.append(this.#element);
   }
 
   hide(): void {

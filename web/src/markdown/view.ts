@@ -17,7 +17,7 @@ export interface Heading {
 }
 
 // Characters taken in a frame. What has been stored up, as a long answer at once, is shown over several.
-const SLICE = 2000;
+const SLICE = 1000;
 
 /**
  * Renders an answer's Markdown as it grows.

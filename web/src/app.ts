@@ -31,8 +31,8 @@ export interface Surroundings {
   config: Config;
   memory: Memory;
   sluice: Sluice;
-  /** Have the reader give another key; the page then begins anew. */
-  signIn: (why: string) => void;
+  /** Have the reader give another key; false: it is being asked for already. */
+  signIn: (why: string) => Promise<boolean>;
   /** Where the key is the reader's. */
   signOut: (() => void) | undefined;
   /** End a stream's producer as a dying machine would; in a local run only. */
@@ -79,6 +79,11 @@ export class App {
     this.#named = parseRoute(location.hash).stream;
     if (!this.#conversation.restore(this.#named)) this.#open(this.#named);
     this.#composer.focus();
+  }
+
+  /** Forget what is shown, so that nobody else gets to see it. What runs goes on. */
+  clear(): void {
+    this.#conversation.clear();
   }
 
   #listen(): void {
@@ -156,7 +161,18 @@ export class App {
     if (remedy === "retry") answer?.retry();
     if (remedy === "resume") this.#continue();
     if (remedy === "regenerate") this.#conversation.regenerate();
-    if (remedy === "key") this.#around.signIn("Your key is not valid any more.");
+    if (remedy === "key") void this.#signIn("Your key is not valid any more.");
+  }
+
+  /** Have another key, and do by it what the one before did not allow. */
+  async #signIn(why: string): Promise<void> {
+    if (!(await this.#around.signIn(why))) return;
+    this.#history.clear();
+    void this.#history.refresh();
+    void this.#refreshUsage();
+    const answer = this.#conversation.last?.answer;
+    if (answer?.state.is === "given-up") answer.retry();
+    if (answer?.state.is === "paused") this.#try(answer.grant());
   }
 
   #kill(): void {

@@ -102,7 +102,10 @@ export class App {
       this.#panel.contents(view.markdown);
       this.#arriveAtHeading(view);
     };
-    transcript.oncopied = () => this.#announcer.say("Copied");
+    transcript.oncopied = (copied) => {
+      if (copied) this.#announcer.say("Copied");
+      else this.#tellOf("Your browser does not let this page copy.");
+    };
     transcript.onregenerate = () => conversation.regenerate();
     transcript.onchoose = (sibling) => conversation.choose(sibling);
     this.#line.onremedy = (remedy) => this.#remedy(remedy);
@@ -128,7 +131,7 @@ export class App {
         { key: "n", does: "New conversation", run: () => this.#new() },
         { key: "g", does: "Go on with a paused answer", run: () => this.#continue() },
         { key: "r", does: "Answer again", run: () => this.#conversation.regenerate() },
-        { key: "c", does: "Copy the answer", run: () => this.#try(this.#transcript.last?.copy()) },
+        { key: "c", does: "Copy the answer", run: () => void this.#transcript.last?.copy() },
         { key: "l", does: "Jump to latest", run: () => this.#transcript.toEnd() },
         { key: "h", does: "History", run: () => this.#drawers.toggleSidebar() },
         { key: "p", does: "What is happening", run: () => this.#drawers.togglePanel() },
@@ -292,10 +295,13 @@ export class App {
 
   #problem(error: unknown): void {
     if (error instanceof SluiceError && error.status === 401) {
-      this.#around.signIn("This key is not valid, or not any more.");
+      void this.#signIn("This key is not valid, or not any more.");
       return;
     }
-    const text = error instanceof Error ? error.message : "That could not be done.";
+    this.#tellOf(error instanceof Error ? error.message : "That could not be done.");
+  }
+
+  #tellOf(text: string): void {
     this.#notice.show(text);
     this.#announcer.say(text);
   }

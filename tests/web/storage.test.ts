@@ -59,13 +59,37 @@ test("a running answer survives a reload, and is gone when it is over", () => {
   assert.equal(memory.running, undefined);
 });
 
+test("a running answer is for who has signed in, and for nobody after", () => {
+  const { memory, tab, device } = shelves();
+  memory.keepKey("one", true);
+  memory.running = RUNNING;
+  const elsewhere = new Memory(new Shelf(), device); // another tab, which signs out
+  assert.equal(elsewhere.key, "one");
+  elsewhere.forgetKey();
+  assert.equal(memory.running, undefined);
+  device.kept.set("sluice.key", "another");
+  device.kept.set("sluice.signed-in", "later");
+  assert.equal(new Memory(tab, device).running, undefined);
+  assert.doesNotMatch([...tab.kept.values()].join(), /one/);
+});
+
+test("what there is no room for is not told by what was kept before", () => {
+  const { memory, tab } = shelves();
+  memory.running = RUNNING;
+  tab.full = true;
+  memory.running = { ...RUNNING, question: "And then?" };
+  assert.equal(memory.running, undefined);
+});
+
 test("what is full, broken or not there at all only forgets", () => {
   const { memory, tab } = shelves();
   tab.full = true;
   memory.running = RUNNING;
   assert.equal(memory.running, undefined);
-  tab.kept.set("sluice.running", "{broken");
-  assert.equal(memory.running, undefined);
+  for (const broken of ["{broken", "null", "3", '{"question":"Why?"}']) {
+    tab.kept.set("sluice.running", broken);
+    assert.equal(memory.running, undefined);
+  }
   const nothing = new Memory(undefined, undefined);
   nothing.set("theme", "dark");
   assert.equal(nothing.get("theme"), undefined);

@@ -31,8 +31,8 @@ export interface Surroundings {
   config: Config;
   memory: Memory;
   sluice: Sluice;
-  /** Have the reader give another key; the page then begins anew. */
-  signIn: (why: string) => void;
+  /** Have the reader give another key; false: it is being asked for already. */
+  signIn: (why: string) => Promise<boolean>;
   /** Where the key is the reader's. */
   signOut: (() => void) | undefined;
   /** End a stream's producer as a dying machine would; in a local run only. */
@@ -81,6 +81,11 @@ export class App {
     this.#composer.focus();
   }
 
+  /** Forget what is shown, so that nobody else gets to see it. What runs goes on. */
+  clear(): void {
+    this.#conversation.clear();
+  }
+
   #listen(): void {
     const conversation = this.#conversation;
     conversation.onturns = () => this.#showTurns();
@@ -97,7 +102,10 @@ export class App {
       this.#panel.contents(view.markdown);
       this.#arriveAtHeading(view);
     };
-    transcript.oncopied = () => this.#announcer.say("Copied");
+    transcript.oncopied = (copied) => {
+      if (copied) this.#announcer.say("Copied");
+      else this.#tellOf("Your browser does not let this page copy.");
+    };
     transcript.onregenerate = () => conversation.regenerate();
     transcript.onchoose = (sibling) => conversation.choose(sibling);
     this.#line.onremedy = (remedy) => this.#remedy(remedy);
@@ -123,7 +131,7 @@ export class App {
         { key: "n", does: "New conversation", run: () => this.#new() },
         { key: "g", does: "Go on with a paused answer", run: () => this.#continue() },
         { key: "r", does: "Answer again", run: () => this.#conversation.regenerate() },
-        { key: "c", does: "Copy the answer", run: () => this.#try(this.#transcript.last?.copy()) },
+        { key: "c", does: "Copy the answer", run: () => void this.#transcript.last?.copy() },
         { key: "l", does: "Jump to latest", run: () => this.#transcript.toEnd() },
         { key: "h", does: "History", run: () => this.#drawers.toggleSidebar() },
         { key: "p", does: "What is happening", run: () => this.#drawers.togglePanel() },
@@ -156,7 +164,18 @@ export class App {
     if (remedy === "retry") answer?.retry();
     if (remedy === "resume") this.#continue();
     if (remedy === "regenerate") this.#conversation.regenerate();
-    if (remedy === "key") this.#around.signIn("Your key is not valid any more.");
+    if (remedy === "key") void this.#signIn("Your key is not valid any more.");
+  }
+
+  /** Have another key, and do by it what the one before did not allow. */
+  async #signIn(why: string): Promise<void> {
+    if (!(await this.#around.signIn(why))) return;
+    this.#history.clear();
+    void this.#history.refresh();
+    void this.#refreshUsage();
+    const answer = this.#conversation.last?.answer;
+    if (answer?.state.is === "given-up") answer.retry();
+    if (answer?.state.is === "paused") this.#try(answer.grant());
   }
 
   #kill(): void {
@@ -281,10 +300,13 @@ export class App {
 
   #problem(error: unknown): void {
     if (error instanceof SluiceError && error.status === 401) {
-      this.#around.signIn("This key is not valid, or not any more.");
+      void this.#signIn("This key is not valid, or not any more.");
       return;
     }
-    const text = error instanceof Error ? error.message : "That could not be done.";
+    this.#tellOf(error instanceof Error ? error.message : "That could not be done.");
+  }
+
+  #tellOf(text: string): void {
     this.#notice.show(text);
     this.#announcer.say(text);
   }

@@ -29,6 +29,8 @@ export class Conversation {
   /** Ask. While the last answer runs, this refines it: that one is cancelled, and its text is kept. */
   ask(question: string, model: string): void {
     const before = this.last;
+    // What was still being opened would take the place of what is asked now.
+    if (!before) this.#opened += 1;
     // Without an id it cannot be a parent, which would cancel it.
     if (before?.running && !before.id) abandon(before);
     this.#show([...this.turns, this.#start(question, model, this.#goesOnFrom())]);
@@ -51,7 +53,7 @@ export class Conversation {
   clear(): void {
     this.#opened += 1;
     // Nobody reads them here any more; the streams go on.
-    for (const turn of this.turns) turn.answer.leave();
+    for (const { siblings } of this.turns) for (const turn of siblings) turn.answer.leave();
     this.#show([]);
   }
 
@@ -134,6 +136,7 @@ export class Conversation {
 
   #show(turns: readonly Turn[]): void {
     this.turns = turns;
+    this.keep();
     this.onturns();
   }
 }

@@ -32,14 +32,30 @@ export function confirmed(title: string, text: string, yes: string): Promise<boo
   });
 }
 
+export interface GivenKey {
+  key: string;
+  remember: boolean;
+}
+
 /** Ask for a key. Resolves once the reader has given one; it is not to be done without. */
-export function askForKey(why: string): Promise<{ key: string; remember: boolean }> {
+export async function askForKey(why: string): Promise<GivenKey> {
+  while (true) {
+    const given = await keyGiven(why);
+    if (given) return given;
+  }
+}
+
+/** What the reader gives; undefined where the dialog was closed, which a browser does not let a page prevent twice. */
+function keyGiven(why: string): Promise<GivenKey | undefined> {
   return new Promise((resolve) => {
     const key = element("input", {
       type: "password",
       id: "key",
       name: "key",
       required: true,
+      // What a header can carry: with anything else no request would be sent.
+      pattern: "\\s*[!-~]+\\s*",
+      title: "Letters, digits and signs, without a space",
       autocomplete: "current-password",
       spellcheck: false,
     });
@@ -63,7 +79,7 @@ export function askForKey(why: string): Promise<{ key: string; remember: boolean
       element("button", { className: "button primary", type: "submit" }, icon("key"), "Sign in"),
     );
     const made = dialog("Your key", form);
-    made.addEventListener("cancel", (event) => event.preventDefault());
+    made.addEventListener("close", () => resolve(undefined));
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       resolve({ key: key.value.trim(), remember: remember.checked });

@@ -35,6 +35,12 @@ export class History {
     this.#more.addEventListener("click", () => void this.#load(this.#next ?? undefined));
   }
 
+  /** Forget them all: they may be another's. */
+  clear(): void {
+    this.#streams = [];
+    this.#draw();
+  }
+
   /** Have the newest page anew; what was shown behind it stays. */
   refresh(): Promise<void> {
     return this.#load(undefined);

@@ -26,6 +26,7 @@ export class Keyboard {
     document.addEventListener("keydown", (event) => {
       if (event.defaultPrevented || event.isComposing || document.querySelector("dialog[open]"))
         return;
+      if (event.repeat) return; // a key that is held down would ask again and again
       if (event.key === "Escape") return onescape();
       if (event.ctrlKey || event.metaKey || event.altKey || types(event.target)) return;
       const shortcut = this.#on && this.#all.find(({ key }) => key === event.key);

@@ -14,21 +14,36 @@ export class Memory {
   /** For this tab, or for this device until it is forgotten. */
   keepKey(key: string, remember: boolean): void {
     this.forgetKey();
-    write(remember ? this.device : this.tab, "sluice.key", key);
+    const storage = remember ? this.device : this.tab;
+    write(storage, "sluice.key", key);
+    write(storage, "sluice.signed-in", new Date().toISOString());
   }
 
   forgetKey(): void {
-    write(this.tab, "sluice.key", undefined);
-    write(this.device, "sluice.key", undefined);
+    for (const storage of [this.tab, this.device]) {
+      write(storage, "sluice.key", undefined);
+      write(storage, "sluice.signed-in", undefined);
+    }
   }
 
-  /** The answer that this tab was receiving, so that a reload goes on with it. */
+  /** The answer that this tab was receiving, so that a reload goes on with it: for who has signed in, and no other. */
   get running(): Running | undefined {
-    return parse<Running>(read(this.tab, "sluice.running"));
+    const kept = parse<Partial<Kept>>(read(this.tab, "sluice.running"));
+    if (!kept?.saved || kept.signedIn !== this.#signedIn) return undefined;
+    const { signedIn: _, ...running } = kept as Kept;
+    return running;
   }
 
   set running(running: Running | undefined) {
-    write(this.tab, "sluice.running", running && JSON.stringify(running));
+    const kept: Kept | undefined = running && { ...running, signedIn: this.#signedIn };
+    // First away: an older answer is worse than none, and there may be no room for this one.
+    write(this.tab, "sluice.running", undefined);
+    if (kept) write(this.tab, "sluice.running", JSON.stringify(kept));
+  }
+
+  /** Tells one who has signed in from the next, without the key: a tab may be opened again long after. */
+  get #signedIn(): string | undefined {
+    return read(this.tab, "sluice.signed-in") ?? read(this.device, "sluice.signed-in");
   }
 
   get(name: Choice): string | undefined {
@@ -45,6 +60,10 @@ export interface Running {
   model: string;
   parent: string | undefined;
   saved: Saved;
+}
+
+interface Kept extends Running {
+  signedIn: string | undefined;
 }
 
 export type Choice = "theme" | "model" | "panel" | "shortcuts";

@@ -12,7 +12,7 @@ export class Transcript {
   /** A heading's own link, or its entry in the contents. */
   onheading = (_view: TurnView, _id: string): void => {};
   onexample = (_question: string, _model: string): void => {};
-  oncopied = (): void => {};
+  oncopied = (_copied: boolean): void => {};
   onregenerate = (): void => {};
   onchoose = (_sibling: Turn): void => {};
   readonly #host = part("turns");
@@ -86,7 +86,7 @@ export class Transcript {
     if (known) return known;
     const view = new TurnView(turn);
     view.onrender = () => view === this.last && this.onrender(view);
-    view.oncopied = () => this.oncopied();
+    view.oncopied = (copied) => this.oncopied(copied);
     view.onregenerate = () => this.onregenerate();
     view.onchoose = (sibling) => this.onchoose(sibling);
     this.#views.set(turn, view);

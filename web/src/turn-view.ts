@@ -1,4 +1,5 @@
 import type { AnswerEvent } from "sluice-client";
+import { copyText } from "./clipboard";
 import { describe } from "./describe";
 import { element } from "./element";
 import { type Icon, icon } from "./icons";
@@ -16,7 +17,7 @@ export class TurnView {
   readonly markdown: MarkdownView;
   /** After each rendering of new text. */
   onrender = (): void => {};
-  oncopied = (): void => {};
+  oncopied = (_copied: boolean): void => {};
   onregenerate = (): void => {};
   onchoose = (_sibling: Turn): void => {};
   readonly #text = element("div", { className: "answer-text", dir: "auto" });
@@ -167,13 +168,14 @@ export class TurnView {
     return button;
   }
 
-  async copy(): Promise<void> {
-    await navigator.clipboard.writeText(this.turn.answer.text);
-    this.oncopied();
+  async copy(): Promise<boolean> {
+    const copied = await copyText(this.turn.answer.text);
+    this.oncopied(copied);
+    return copied;
   }
 
   async #copy(button: HTMLElement): Promise<void> {
-    await this.copy();
+    if (!(await this.copy())) return;
     button.replaceChildren(icon("check"));
     setTimeout(() => button.replaceChildren(icon("copy")), 1500);
   }

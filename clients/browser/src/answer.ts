@@ -1,4 +1,4 @@
-import { type Call, pathOf } from "./call.js";
+import { type Call, newKey, pathOf } from "./call.js";
 import type { Credentials } from "./credentials.js";
 import { clientError, isOurs, SluiceError } from "./errors.js";
 import { type Beginning, Follower } from "./follower.js";
@@ -36,7 +36,8 @@ export class FollowedAnswer implements Answer {
     this.#follower = new Follower(context.call, this.#seen, this.#beginning, (event) =>
       this.#tell(event),
     );
-    this.#done = this.#run();
+    // From the next turn on, so that whoever asked for the answer can listen first.
+    this.#done = heeded(Promise.resolve().then(() => this.#run()));
   }
 
   get id(): string | undefined {
@@ -127,9 +128,9 @@ export class FollowedAnswer implements Answer {
     }
     // Where the server said no, the same key would be told the same again, and nothing runs by it.
     if (this.#beginning && !this.id && isOurs(state.error)) {
-      this.#beginning.idempotencyKey = crypto.randomUUID();
+      this.#beginning.idempotencyKey = newKey();
     }
-    this.#done = this.#run();
+    this.#done = heeded(this.#run());
   }
 
   leave(): void {
@@ -156,27 +157,20 @@ export class FollowedAnswer implements Answer {
     this.#follower.cut();
   }
 
-  /** From the next turn on, so that whoever asked for the answer can listen first. */
-  #run(): Promise<Closed> {
+  async #run(): Promise<Closed> {
     const follower = this.#follower;
-    const done = (async () => {
-      await undefined;
-      const stop = watchSurroundings({
-        online: () => follower.online(),
-        offline: () => follower.offline(),
-        shown: () => follower.shown(),
-      });
-      try {
-        const closed = await follower.run();
-        if (this.#left && !closed)
-          throw clientError("left", "The answer is not followed any more.");
-        return closed ?? NEVER_BEGAN;
-      } finally {
-        stop();
-      }
-    })();
-    done.catch(() => {}); // who does not ask for it need not handle it: the state says the same
-    return done;
+    const stop = watchSurroundings({
+      online: () => follower.online(),
+      offline: () => follower.offline(),
+      shown: () => follower.shown(),
+    });
+    try {
+      const closed = await follower.run();
+      if (this.#left && !closed) throw clientError("left", "The answer is not followed any more.");
+      return closed ?? NEVER_BEGAN;
+    } finally {
+      stop();
+    }
   }
 
   #tell(event: AnswerEvent): void {
@@ -251,6 +245,12 @@ const NEVER_BEGAN: Closed = {
   usage: null,
   error: null,
 };
+
+/** Who does not ask for it need not handle it: the state says the same. */
+function heeded<T>(done: Promise<T>): Promise<T> {
+  done.catch(() => {});
+  return done;
+}
 
 function unknownQuestion(): SluiceError {
   return clientError(

@@ -68,7 +68,16 @@ function shown(credential: string): Record<string, string> {
 
 async function sha256(body = ""): Promise<string> {
   const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(body));
-  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return hex(new Uint8Array(digest));
+}
+
+/** An idempotency key: as random as a UUID, which a browser makes in a secure context only. */
+export function newKey(): string {
+  return hex(crypto.getRandomValues(new Uint8Array(16)));
+}
+
+function hex(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 function trimmed(url: string): string {

@@ -1,6 +1,7 @@
 import { backoff, nearly, progress, spend, type Tries } from "./backoff.js";
 import { type Ask, type Call, pathOf } from "./call.js";
 import { Broken, clientError, isOurs, SluiceError } from "./errors.js";
+import { once } from "./insist.js";
 import { admit, type Seen } from "./seen.js";
 import { isOffline } from "./surroundings.js";
 import { decode, type Message } from "./transport/events.js";
@@ -243,8 +244,9 @@ export class Follower {
 
   /** There is nothing after what was seen: how it ended is in the summary. */
   async #end(signal: AbortSignal): Promise<void> {
-    const response = await this.#call({ path: pathOf(this.#seen.id ?? "") }, signal);
-    const summary = (await response.json()) as Summary;
+    const ask = { path: pathOf(this.#seen.id ?? "") };
+    const read = (response: Response): Promise<Summary> => response.json();
+    const summary = await once(this.#call, ask, read, signal);
     const { status, finish_reason, usage, error } = summary;
     if (status === "open" || status === "paused" || !finish_reason) {
       throw new Broken("lost", "nothing came");

@@ -19,7 +19,7 @@ export async function insist<T>(
 ): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await once(call, ask, read);
+      return await once(call, ask, read, new AbortController().signal);
     } catch (error) {
       const waitMs = waitBefore(error, attempt);
       if (waitMs === undefined || attempt === TRIES_MAX) {
@@ -31,9 +31,15 @@ export async function insist<T>(
   }
 }
 
-async function once<T>(call: Call, ask: Ask, read: (response: Response) => Promise<T>): Promise<T> {
+/** What `read` makes of the one answer. Throws as `Call` does, and `Broken` where none comes in time. */
+export async function once<T>(
+  call: Call,
+  ask: Ask,
+  read: (response: Response) => Promise<T>,
+  signal: AbortSignal,
+): Promise<T> {
   const silence = () => new Broken("lost", "no answer in time");
-  const watch = guard(new AbortController().signal, ANSWER_MS, silence);
+  const watch = guard(signal, ANSWER_MS, silence);
   try {
     return await watch.within(call(ask, watch.signal).then(read));
   } catch (error) {

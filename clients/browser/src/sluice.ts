@@ -1,5 +1,5 @@
 import { type Context, FollowedAnswer } from "./answer.js";
-import { type Ask, type Call, caller, pathOf } from "./call.js";
+import { type Ask, type Call, caller, newKey, pathOf } from "./call.js";
 import { credentials } from "./credentials.js";
 import { insist } from "./insist.js";
 import type {
@@ -30,7 +30,7 @@ export class Sluice {
 
   /** Begin a stream, once, however often that has to be tried. */
   start(request: StartRequest): Answer {
-    return this.restore({ after: -1, text: "", request, idempotencyKey: crypto.randomUUID() });
+    return this.restore({ after: -1, text: "", request, idempotencyKey: newKey() });
   }
 
   follow(stream: string, options: FollowOptions = {}): Answer {

@@ -15,6 +15,8 @@ export type Verdict =
   | { do: "follow"; stream: string }
   | { do: "give up"; error: SluiceError };
 
+/** A gateway that says 0, or a date of a clock that is behind, is not asked again and again. */
+const WAIT_MS_MIN = 1000;
 /** Refusals that the same request may outlive. */
 const PASSING = [408, 425, 429];
 
@@ -39,7 +41,7 @@ function judgeRefusal(error: SluiceError, streaming: boolean): Verdict {
     return { do: "follow", stream: problem.stream };
   }
   if ((status === 429 || status === 503) && retryAfterMs !== undefined) {
-    return { do: "wait", afterMs: retryAfterMs, problem };
+    return { do: "wait", afterMs: Math.max(retryAfterMs, WAIT_MS_MIN), problem };
   }
   // Not the server's own words: something on the way refuses streams, and maybe only those.
   if (streaming && !isOurs(error) && !PASSING.includes(status))

@@ -266,6 +266,12 @@ describe("a verdict", () => {
   }
 });
 
+test("nobody is asked again at once, whatever a gateway says", () => {
+  const refused = new SluiceError({ type: "about:blank", status: 429 }, { retryAfterMs: 0 });
+  const verdict = judge(refused, true);
+  assert(verdict.do === "wait" && verdict.afterMs >= 1000);
+});
+
 describe("the queue of a slow consumer", () => {
   test("merges chunks, keeps seams, and of states the newest", () => {
     const waiting: AnswerEvent[] = [];

@@ -80,12 +80,57 @@ test("what is limited goes on at once where that is wanted", async () => {
   assert.equal((await ended(answer)).status, "completed");
 });
 
-test("two minutes without a connection are enough; then it is tried when that is wanted", async () => {
-  const clock = mock.timers as unknown as {
-    enable(options: { apis: string[] }): void;
-    tick(ms: number): void;
-    reset(): void;
+test("a page that is not in a secure context has no UUIDs, and asks all the same", async () => {
+  const { randomUUID } = crypto;
+  Object.defineProperty(crypto, "randomUUID", { value: undefined, configurable: true });
+  try {
+    const answer = client(face("pace=0")).start(HELLO);
+    assert.equal((await ended(answer)).status, "completed");
+  } finally {
+    Object.defineProperty(crypto, "randomUUID", { value: randomUUID, configurable: true });
+  }
+});
+
+test("whoever wants another try twice gets one", async () => {
+  const url = face("status=401;times=1");
+  const answer = client(url).start(HELLO);
+  await assert.rejects(ended(answer));
+  answer.retry();
+  answer.retry();
+  assert.equal((await ended(answer)).status, "completed");
+  assert.equal((await report(url)).requests.length, 2);
+});
+
+/** Time that goes only when it is told to. */
+const clock = mock.timers as unknown as {
+  enable(options: { apis: string[] }): void;
+  tick(ms: number): void;
+  reset(): void;
+};
+
+test("an end that is asked for and never told is asked for again", async () => {
+  const paths: string[] = [];
+  const summary = { status: "completed", finish_reason: "stop", usage: null, error: null };
+  const silentOnce: typeof fetch = async (input) => {
+    paths.push(new URL(String(input)).pathname);
+    if (paths.at(-1)?.endsWith("/events")) return new Response(null, { status: 204 });
+    const last = paths.filter((path) => path === paths.at(-1)).length > 1;
+    return last ? Response.json({ ...summary, last_seq: 9 }) : new Promise(() => {});
   };
+  clock.enable({ apis: ["setTimeout", "Date"] });
+  const sluice = new Sluice({ url: "http://silent", credential: "demo", fetch: silentOnce });
+  const answer = sluice.follow("x", { after: 9 });
+  const began = Date.now();
+  while (answer.state.is !== "closed" && Date.now() - began < 120_000) {
+    await new Promise((resolve) => setImmediate(resolve));
+    clock.tick(500);
+  }
+  clock.reset();
+  answer.leave();
+  assert.equal(answer.state.is, "closed", paths.join());
+});
+
+test("two minutes without a connection are enough; then it is tried when that is wanted", async () => {
   const keys: (string | null)[] = [];
   let reachable = false;
   const sometimes: typeof fetch = (input, init) => {

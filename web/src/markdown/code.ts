@@ -1,3 +1,5 @@
+import { copyText } from "../clipboard";
+
 const COPIED_MS = 2000;
 
 /** Gives each code its head, with the language and a button to copy it, and lets wide tables scroll. */
@@ -16,7 +18,7 @@ export async function copy(target: EventTarget | null): Promise<void> {
   const code = button?.closest(".code")?.querySelector("code");
   const status = button?.parentElement?.querySelector("[role=status]");
   if (!code || !status) return;
-  status.textContent = (await write(code.textContent)) ? "Copied" : "Not copied";
+  status.textContent = (await copyText(code.textContent)) ? "Copied" : "Not copied";
   setTimeout(() => {
     status.textContent = "";
   }, COPIED_MS);
@@ -45,26 +47,4 @@ function make(tag: string, name: string, text = ""): HTMLElement {
   element.className = name;
   element.textContent = text;
   return element;
-}
-
-async function write(text: string): Promise<boolean> {
-  try {
-    await navigator.clipboard.writeText(text);
-    return true;
-  } catch {
-    return writeBySelection(text); // without https there is no clipboard, and it may be forbidden
-  }
-}
-
-function writeBySelection(text: string): boolean {
-  const focused = document.activeElement;
-  const area = document.createElement("textarea");
-  area.value = text;
-  area.className = "code-copied";
-  document.body.append(area);
-  area.select();
-  const done = document.execCommand("copy");
-  area.remove();
-  if (focused instanceof HTMLElement) focused.focus();
-  return done;
 }

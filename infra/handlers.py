@@ -9,15 +9,16 @@ import json
 import mimetypes
 import re
 import secrets
-import time
 import urllib.request
 import zipfile
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 from botocore.session import Session
 
-DAY_S = 86_400
+# A function runs no longer (`infra/custom.py`).
+RUN = timedelta(minutes=2)
 HASHED = re.compile(r"-[A-Z0-9]{8}\.")
 
 
@@ -36,15 +37,19 @@ def page(event: dict[str, Any], _context: object) -> None:
 
     def publish() -> None:
         asked = event["ResourceProperties"]
-        s3 = Session().create_client("s3")
-        kept: set[str] = set()
+        s3: Any = Session().create_client("s3")
+        bucket, kept = asked["Bucket"], set[str]()
+        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+        listed = (item for each in pages for item in each.get("Contents", []))
+        held = {item["Key"]: item["LastModified"] for item in listed}
         if event["RequestType"] != "Delete":
             files = _files(s3, asked)
             # What names the others comes last.
             for name in sorted(files, key=lambda name: name.endswith(".html")):
-                _put(s3, asked["Bucket"], name, files[name])
+                _put(s3, bucket, name, files[name])
             kept = set(files)
-        _remove(s3, asked["Bucket"], kept)
+        for name in _unwanted(held, kept):
+            s3.delete_object(Bucket=bucket, Key=name)
 
     _answer(event, publish)
 
@@ -70,13 +75,13 @@ def _put(s3: Any, bucket: str, name: str, content: bytes) -> None:
     )
 
 
-def _remove(s3: Any, bucket: str, kept: set[str]) -> None:
-    # A page that is open may still ask for a file of the last release: it stays for a day.
-    until = time.time() - DAY_S if kept else time.time() + DAY_S
-    for listed in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
-        for item in listed.get("Contents", []):
-            if item["Key"] not in kept and item["LastModified"].timestamp() < until:
-                s3.delete_object(Bucket=bucket, Key=item["Key"])
+def _unwanted(held: dict[str, datetime], kept: set[str]) -> list[str]:
+    """What goes of all that a bucket held before, by when it was put there."""
+    # A page that is open may still ask for what came with the last `index.html`: it stays, and goes
+    # with the next release.
+    last = held.get("index.html")
+    since = last - RUN if last and kept else None
+    return [name for name, at in held.items() if name not in kept and not (since and at >= since)]
 
 
 def _answer(event: dict[str, Any], work: Callable[[], dict[str, str] | None]) -> None:

@@ -65,6 +65,8 @@ def _tried(name: str, site: Site) -> Outcome:
         outcome, seen = "not tried", str(why)
     except Miss as miss:
         outcome, seen = "missed", str(miss)
+    except SluiceError as error:  # of the store, which a trial has used itself
+        outcome, seen = "missed", where.said(error)
     except httpx.TransportError as error:
         outcome, seen = "missed", f"the connection failed: {type(error).__name__} {error}".strip()
     except (KeyError, ValueError, IndexError) as error:
@@ -88,10 +90,12 @@ def _site(options: Namespace) -> Iterator[Site]:
         return
     with where.place(options, make=False) as place:
         name, key = f"smoke-{secrets.token_hex(4)}", secrets.token_urlsafe(24)
-        asyncio.run(_make(place, name, key))
         try:
+            asyncio.run(_make(place, name, key))
             with _clients(options, key) as (stream, api):
                 yield Site(stream, api, key, place, ORIGIN)
+        except SluiceError as error:
+            raise Failed(f"a tenant to try with cannot be made: {where.said(error)}") from error
         finally:
             asyncio.run(_remove(place, name))
 

@@ -82,6 +82,15 @@ class Pacing:
         low, high = body["flush_interval_ms"]
         return cls(**{**kept, "flush_interval_ms": (low, high)})
 
+    def to_body(self) -> dict[str, Any]:
+        """What its stream keeps. A version before `first_chunk` reads no name that it does not
+        know, and may be the next producer: during a release, or behind one that was taken back.
+        """
+        body = self.to_document()
+        if self.first_chunk == "at_once":
+            del body["first_chunk"]
+        return body
+
     def to_document(self) -> dict[str, Any]:
         return {
             "flush_interval_ms": list(self.flush_interval_ms),

@@ -57,7 +57,10 @@ class Start:
     variant: str | None = None
 
     def to_body(self) -> dict[str, Any]:
-        return asdict(self)
+        body = asdict(self)
+        if self.pacing:
+            body["pacing"] = self.pacing.to_body()
+        return body
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> Self:

@@ -71,14 +71,17 @@ def test_only_the_table_talks_to_dynamodb() -> None:
                 assert '"dynamodb"' not in path.read_text(), path
 
 
-def test_a_cold_start_imports_no_client_of_a_model() -> None:
+@pytest.mark.parametrize("function", ["stream", "api", "produce", "sweep"])
+def test_a_cold_start_imports_nothing_heavy(function: str) -> None:
     """Only botocore's own weight is paid before the first request."""
-    code = "import functions.stream, sys; print('\\n'.join(sys.modules))"
+    code = f"import functions.{function}, sys; print('\\n'.join(sys.modules))"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     ).stdout.split()
     for heavy in (
         *("httpx", "boto3", "pydantic", "uvicorn", "aws_cdk", "mangum"),
         *("jwt", "cryptography", "itsdangerous"),
+        # Of clients and of the local run alone.
+        *("sluice_client", "local", "prometheus_client", "rich", "opentelemetry"),
     ):
         assert heavy not in loaded

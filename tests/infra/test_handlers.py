@@ -1,18 +1,28 @@
 """What CloudFormation is answered at a deployment, over HTTP as it asks for it."""
 
 import hashlib
+import io
 import json
 import threading
+import zipfile
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+from botocore.session import Session
+from moto import mock_aws
 
 from infra import handlers
 from tests.infra.conftest import Template, of_type
 
 Answers = list[dict[str, Any]]
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
 
 
 @pytest.fixture
@@ -68,6 +78,43 @@ def test_what_goes_wrong_is_answered_and_not_waited_for(answers: tuple[str, Answ
     [answer] = got
     assert answer["Status"] == "FAILED"
     assert answer["Reason"] == "KeyError: 'ResourceProperties'"
+
+
+def test_a_page_that_is_open_finds_its_files_until_the_next_release(
+    answers: tuple[str, Answers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, got = answers
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    monkeypatch.setattr("moto.s3.models.utcnow", lambda: now)
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+
+    def release(kind: str, *names: str) -> set[str]:
+        """What the bucket holds behind a release of a page with such files."""
+        asset = io.BytesIO()
+        with zipfile.ZipFile(asset, "w") as archive:
+            for name in names:
+                archive.writestr(name, name)
+        s3.put_object(Bucket="assets", Key="page.zip", Body=asset.getvalue())
+        of_page = {"Bucket": "page", "AssetBucket": "assets", "AssetKey": "page.zip"}
+        properties = {"ResourceProperties": of_page | {"Config": "{}"}}
+        handlers.page(asked(url, kind, **properties), None)
+        assert got[-1]["Status"] == "SUCCESS", got
+        return {item["Key"] for item in s3.list_objects_v2(Bucket="page").get("Contents", [])}
+
+    with mock_aws():
+        s3: Any = Session().create_client("s3")
+        for bucket in ("assets", "page"):
+            s3.create_bucket(Bucket=bucket)
+        always = {"index.html", "config.json", "font-AAAAAAAA.woff2"}
+        assert release("Create", *always, "app-AAAAAAAA.js") == always | {"app-AAAAAAAA.js"}
+        now += timedelta(days=30)
+        both = release("Update", *always, "app-BBBBBBBB.js")
+        assert both == always | {"app-AAAAAAAA.js", "app-BBBBBBBB.js"}
+        now += timedelta(hours=1)
+        both = release("Update", *always, "app-CCCCCCCC.js")
+        assert both == always | {"app-BBBBBBBB.js", "app-CCCCCCCC.js"}
+        assert release("Delete") == set()
 
 
 def test_the_template_has_room_for_their_text(template: Template) -> None:

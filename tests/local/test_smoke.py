@@ -1,16 +1,27 @@
 """`sluice smoke` on a real local run, and on what is no Sluice."""
 
+import asyncio
 import json
 import subprocess
 import threading
+from argparse import Namespace
 from collections.abc import Iterator
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from local.trials import TRIALS
+from local import smoke as command
+from local import where
+from local.errors import Failed
+from local.trials import TRIALS, Site
+from local.where import Place
+from shared.administration import Administration
+from shared.errors import Unavailable
+from shared.tenants import Tenants
 from tests.e2e.local_run import SLUICE, LocalRun
+from tests.model_store import ModelStore
 
 pytestmark = pytest.mark.e2e
 
@@ -75,3 +86,29 @@ def test_nothing_at_the_address_is_said_so() -> None:
     said = smoke("http://127.0.0.1:9", "--key", "some-key")
     assert said.returncode == 1
     assert "nothing answers at http://127.0.0.1:9" in said.stderr
+
+
+AWAY = Unavailable("The store does not answer.")
+
+
+async def fails(*_: object, **__: object) -> None:
+    raise AWAY
+
+
+def test_a_tenant_that_is_half_made_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place(ModelStore(), "here", settle_s=0, lag_s=0)
+    monkeypatch.setattr(where, "place", lambda *_, **__: nullcontext(place))
+    monkeypatch.setattr(Administration, "add_key", fails)
+    with pytest.raises(Failed, match="cannot be made: the store does not answer"):
+        command.smoke(Namespace(url="http://127.0.0.1:9", api=None, key=None, json=False))
+    assert asyncio.run(Tenants(place.store).names()) == []
+
+
+def test_a_trial_whose_store_fails_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def trial(_: Site) -> str:
+        raise AWAY
+
+    site = nullcontext(None)
+    monkeypatch.setattr(command, "_site", lambda _: site)
+    monkeypatch.setattr(command, "TRIALS", {"it is stored": trial})
+    assert command.smoke(Namespace(url="http://127.0.0.1:9", json=True)) == 1

@@ -52,7 +52,7 @@ class Expiring:
 @dataclass(frozen=True, slots=True)
 class Paused:
     """Nothing is produced any more. `reason` is `requested`, `quota`, `expired`, `revoked` or
-    `suspended`.
+    `suspended`; empty where an older server does not tell who polls.
     """
 
     seq: int
@@ -160,7 +160,7 @@ def decode_page(body: Any) -> Page:
             tuple(chunk(int(each["seq"]), each) for each in body["chunks"]),
             after,
             _string(body["status"]),
-            str(body.get("reason")),
+            str(body.get("reason") or ""),
             int(body["poll_after_ms"]) / 1000,
             closed(after, body) if body["closed"] else None,
         )

@@ -391,7 +391,11 @@ class Following(Machine):
         if page.closed:
             self._happened(page.closed)
             return
-        if page.status == "paused" and self.status != "paused":
+        if page.status != "paused":
+            self._uncredited = False
+        elif self.status == "paused":
+            self._grants = self._uncredited  # what was granted did not arrive
+        else:
             self._happened(Paused(self.after, page.reason))
         self.status = page.status
         least_s = REST_MIN_S if self.after == before else 0.0

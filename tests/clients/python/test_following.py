@@ -25,6 +25,7 @@ from sluice_client.question import Question
 
 from tests.clients.python.world import (
     HTML,
+    JSON,
     PROBLEM,
     SSE,
     STREAM,
@@ -283,6 +284,31 @@ def test_a_poll_that_finds_it_paused_grants_where_that_helps(reason: str, grante
     events = list(world.run(answer))
     assert [e.reason for e in events if isinstance(e, Paused)] == [reason]
     assert any(ask.path.endswith("/grant") for ask in world.asked) is granted
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [Reply(lost=Lost.CUT, headless=True), Reply(503, PROBLEM, UNAVAILABLE)],
+    ids=["lost", "refused"],
+)
+def test_a_grant_that_did_not_arrive_is_made_again_by_who_polls(failure: Reply) -> None:
+    page = {"chunks": [], "next": 0, "status": "paused", "reason": "expired", "closed": False}
+    paused = Reply(200, JSON, json.dumps({**page, "poll_after_ms": 250}).encode())
+    world = World(always(paused), always(failure), always(paused))
+    answer = Following(world.conditions(renewable=True), None, id=STREAM, polls=True)
+    events = list(world.run(answer))
+    grants = [ask.path.endswith("/grant") for ask in world.asked]
+    assert grants == [False, True, False, True, False]
+    assert len([e for e in events if isinstance(e, Paused)]) == 1
+    assert (answer.text, answer.status) == (WHOLE, "completed")
+
+
+def test_a_server_that_does_not_say_why_it_is_paused_has_no_reason() -> None:
+    """As the one before polls told of it."""
+    page = {"chunks": [], "next": 0, "status": "paused", "closed": False, "poll_after_ms": 250}
+    world = World(always(Reply(200, JSON, json.dumps(page).encode())))
+    answer = Following(world.conditions(), None, id=STREAM, polls=True)
+    assert [e.reason for e in world.run(answer) if isinstance(e, Paused)] == [""]
 
 
 def test_what_was_never_asked_for_is_cancelled_without_asking() -> None:

@@ -1,6 +1,7 @@
 """The native dialect: what it refuses, and the exact bytes that it writes."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from shared.models import Message
 from shared.pacing import Pacing
 from shared.quotas import Left
 from shared.records import DAY_S, Kind, Record, new_stream_id
+from shared.starting import Start
 
 GOOD: dict[str, Any] = {"model": "demo", "messages": [{"role": "user", "content": "hi"}]}
 PARENT = new_stream_id(1_700_000_000_000, bytes(7), tenant="demo", user=None, retention_days=30)
@@ -62,8 +64,32 @@ def test_an_optional_field_may_be_null() -> None:
 
 def test_a_request_survives_its_way_through_the_log() -> None:
     start = native.decode_start(raw(max_tokens=7, metadata={"a": "ü"}, parent=PARENT))
-    kept = json.loads(json.dumps(start.to_body()))
-    assert type(start).from_body(kept) == start
+    for paced in (start, replace(start, pacing=Pacing((1, 2), first_chunk="sentence"))):
+        kept = json.loads(json.dumps(paced.to_body()))
+        assert type(start).from_body(kept) == paced
+
+
+#: As the first version wrote it, and as it reads it: a name that is missing is an error, and so is
+#: one more within `pacing`.
+FIRST_VERSION: dict[str, Any] = {
+    "model": "demo",
+    "messages": [{"role": "user", "content": "hi"}],
+    "max_tokens": None,
+    "pacing": {"flush_interval_ms": [50, 400], "warm_up_ms": 3000, "boundary": "natural"},
+    "throttle": False,
+    "metadata": {},
+    "parent": None,
+}
+
+
+def test_versions_read_what_the_others_have_begun() -> None:
+    start = Start.from_body(FIRST_VERSION)
+    assert start == Start("demo", (Message("user", "hi"),), pacing=Pacing())
+    written = json.loads(json.dumps(start.to_body()))
+    assert written["pacing"] == FIRST_VERSION["pacing"]
+    assert FIRST_VERSION.items() <= written.items()
+    later = written | {"pacing": written["pacing"] | {"jitter": 1}, "tools": []}
+    assert Start.from_body(later) == start
 
 
 @pytest.mark.parametrize(
@@ -291,20 +317,24 @@ def test_what_is_left_is_shown_with_null_for_what_there_is_not() -> None:
     assert json.loads(json.dumps(usage)) == usage
 
 
+PAUSED = {"reason": "requested", "parked": True}
+
+
 @pytest.mark.parametrize(
-    ("kind", "status"),
-    [(Kind.TEXT, "open"), (Kind.PAUSE, "paused"), (Kind.GRANT, "open"), (Kind.EXPIRING, "open")],
+    ("kind", "body", "told"),
+    [
+        (Kind.TEXT, {}, {"status": "open"}),
+        (Kind.PAUSE, PAUSED, {"status": "paused", "reason": "requested"}),
+        (Kind.GRANT, {}, {"status": "open"}),
+        (Kind.EXPIRING, {}, {"status": "open"}),
+    ],
 )
-def test_a_page_tells_the_status_by_the_newest_record(kind: Kind, status: str) -> None:
-    newest = Record(3, kind, 1, 7, "w")
+def test_a_page_tells_the_status_by_the_newest_record(
+    kind: Kind, body: dict[str, Any], told: dict[str, str]
+) -> None:
+    newest = Record(3, kind, 1, 7, "w", body=body)
     page = native.encode_page(Page((), 2, newest, 250))
-    assert page == {
-        "chunks": [],
-        "next": 2,
-        "status": status,
-        "closed": False,
-        "poll_after_ms": 250,
-    }
+    assert page == {"chunks": [], "next": 2, "closed": False, "poll_after_ms": 250, **told}
 
 
 def test_the_bytes_of_events() -> None:

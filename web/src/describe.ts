@@ -1,4 +1,4 @@
-import type { State } from "sluice-client";
+import type { SluiceError, State } from "sluice-client";
 import { secondsUntil } from "./wording";
 
 export type Tone = "live" | "waiting" | "paused" | "done" | "stopped" | "failed";
@@ -86,7 +86,7 @@ export function describe(state: State, now: number, silentMs = 0): Description {
     case "closed":
       return closed(state);
     case "given-up":
-      return givenUp(state.error.problem.detail ?? state.error.message, state.error.status);
+      return givenUp(state.error);
   }
 }
 
@@ -111,7 +111,7 @@ function closed(state: Extract<State, { is: "closed" }>): Description {
   };
 }
 
-function givenUp(why: string, status: number): Description {
+function givenUp({ problem, status, message }: SluiceError): Description {
   if (status === 401) {
     return {
       tone: "failed",
@@ -120,7 +120,9 @@ function givenUp(why: string, status: number): Description {
       remedy: "key",
     };
   }
-  return { tone: "failed", text: "Not connected", detail: why, remedy: "retry" };
+  const answered = status < 500 ? "Refused" : "Failed";
+  const text = status ? answered : "Not connected";
+  return { tone: "failed", text, detail: problem.detail ?? message, remedy: "retry" };
 }
 
 function sentence(text: string): string {

@@ -68,6 +68,14 @@ const WORDS: [string, State, object][] = [
     { is: "given-up", error: new SluiceError({ type: "urn:x", detail: "Nobody answers." }) },
     { tone: "failed", text: "Not connected", detail: "Nobody answers.", remedy: "retry" },
   ],
+  [
+    "what was refused",
+    {
+      is: "given-up",
+      error: new SluiceError({ type: "urn:x", status: 403, detail: "Not this model." }),
+    },
+    { tone: "failed", text: "Refused", detail: "Not this model.", remedy: "retry" },
+  ],
 ];
 
 for (const [name, state, told] of WORDS) {

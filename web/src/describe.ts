@@ -1,4 +1,4 @@
-import type { State } from "sluice-client";
+import type { SluiceError, State } from "sluice-client";
 import { reached } from "./quota";
 import { clock, secondsUntil } from "./wording";
 
@@ -86,7 +86,7 @@ export function describe(state: State, now: number, silentMs = 0): Description {
     case "closed":
       return closed(state);
     case "given-up":
-      return givenUp(state.error.problem.detail ?? state.error.message, state.error.status);
+      return givenUp(state.error);
   }
 }
 
@@ -129,7 +129,7 @@ function closed(state: Extract<State, { is: "closed" }>): Description {
   };
 }
 
-function givenUp(why: string, status: number): Description {
+function givenUp({ problem, status, message }: SluiceError): Description {
   if (status === 401) {
     return {
       tone: "failed",
@@ -138,7 +138,9 @@ function givenUp(why: string, status: number): Description {
       remedy: "key",
     };
   }
-  return { tone: "failed", text: "Not connected", detail: why, remedy: "retry" };
+  const answered = status < 500 ? "Refused" : "Failed";
+  const text = status ? answered : "Not connected";
+  return { tone: "failed", text, detail: problem.detail ?? message, remedy: "retry" };
 }
 
 function sentence(text: string): string {

@@ -56,9 +56,12 @@ export class History {
     try {
       const found = await this.sluice.streams({ limit: PAGE, ...(page ? { page } : {}) });
       const oldest = found.streams.at(-1)?.created_at ?? 0;
-      const older = this.#streams.filter(({ created_at }) => created_at < oldest);
+      // Pages that were asked for at once overlap, and may come in any order.
+      const ids = new Set(found.streams.map(({ id }) => id));
+      const others = this.#streams.filter(({ id }) => !ids.has(id));
+      const older = others.filter(({ created_at }) => created_at <= oldest);
       if (page || !older.length) this.#next = found.next_page;
-      this.#streams = page ? [...this.#streams, ...found.streams] : [...found.streams, ...older];
+      this.#streams = page ? [...others, ...found.streams] : [...found.streams, ...older];
       this.#draw();
     } catch (error) {
       this.onproblem(error);

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.e2e.local_run import LocalRun
 from tests.e2e.page.chat import QUICK, SLOW, STEADY, Chat
@@ -186,6 +186,49 @@ def test_the_history_by_keyboard(chat: Chat) -> None:
     expect(chat.page.locator(".question")).to_have_text("Below")
 
 
+def test_a_key_that_is_held_down_asks_once(chat: Chat) -> None:
+    chat.ask("Once more", QUICK)
+    chat.comes_to("Complete")
+    chat.page.locator("#scroller").focus()
+    for _ in range(3):  # the second and the third are repeats
+        chat.page.keyboard.down("r")
+    chat.page.keyboard.up("r")
+    chat.comes_to("Complete")
+    expect(chat.page.locator(".pager")).to_have_text("‹2 of 2›")
+
+
+def test_an_answer_is_copied_where_there_is_no_clipboard(chat: Chat) -> None:
+    chat.ask("Copy me", QUICK)
+    chat.comes_to("Complete")
+    chat.page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    chat.is_whole()
+    chat.page.evaluate("document.execCommand = () => false")
+    chat.page.locator("#scroller").focus()
+    chat.page.keyboard.press("c")
+    expect(chat.page.locator("#notice")).to_contain_text("does not let this page copy")
+
+
+def test_what_is_asked_while_another_stream_is_opened_stays(chat: Chat) -> None:
+    chat.ask("Opened slowly", QUICK)
+    chat.comes_to("Complete")
+    stream = chat.stream
+    chat.button("New conversation").click()
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    chat.page.route(f"**/v1/streams/{stream}", hold)
+    chat.page.locator(f"#history a[href='#/s/{stream}']").click()
+    chat.ask("Asked meanwhile", QUICK)
+    chat.comes_to("Complete")
+    with chat.page.expect_response(f"**/v1/streams/{stream}"):
+        held[0].continue_()
+    chat.page.wait_for_timeout(200)  # for what must not happen
+    expect(chat.page.locator(".question")).to_have_text("Asked meanwhile")
+    assert chat.stream != stream
+
+
 def test_history_opens_exports_and_deletes(chat: Chat, run: LocalRun) -> None:
     chat.ask("An answer to be deleted", QUICK)
     chat.comes_to("Complete")
@@ -210,6 +253,28 @@ def test_history_opens_exports_and_deletes(chat: Chat, run: LocalRun) -> None:
     expect(entry).to_have_count(0)
     expect(chat.turns).to_have_count(0)
     assert run.client.get(f"/v1/streams/{stream}").status_code == 404
+
+
+def test_more_of_the_history_comes_once_however_often_it_is_asked_for(
+    chat: Chat, run: LocalRun
+) -> None:
+    chat.ask("List me", QUICK)
+    chat.comes_to("Complete")
+    first = run.newest()
+    last = {**first, "id": "0" * 32, "created_at": 1}
+
+    def pages(route: Route) -> None:
+        more = "page=" in route.request.url
+        route.fulfill(json={"streams": [last if more else first], "next_page": "x"})
+
+    chat.page.route("**/v1/streams?*", pages)
+    chat.page.reload()
+    show_more = chat.button("Show more")
+    show_more.click(click_count=2)
+    entries = chat.page.locator(f"#history a[href='#/s/{last['id']}']")
+    expect(entries.first).to_be_visible()
+    chat.page.wait_for_load_state("networkidle")
+    expect(entries).to_have_count(1)
 
 
 def test_a_conversation_is_opened_with_what_came_before(chat: Chat) -> None:

@@ -1,7 +1,7 @@
 """What befalls an answer on its way; its text is whole all the same."""
 
 import pytest
-from playwright.sync_api import BrowserContext, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.e2e.local_run import LocalRun
 from tests.e2e.page.chat import SLOW, STEADY, WAIT_MS, Chat
@@ -105,3 +105,9 @@ def test_a_killed_producer_is_replaced_and_the_seam_is_shown(chat: Chat, watch: 
     expect(seam).to_contain_text("was lost here, and number 2 took over")
     chat.comes_to("Complete")
     chat.is_whole()
+
+
+def test_a_network_that_answers_for_the_server_is_told(page: Page) -> None:
+    page.route("**/config.json", lambda route: route.fulfill(body="<!doctype html>Sign in"))
+    page.goto("/")
+    expect(page.locator("#state")).to_contain_text("Something else than the server answered.")

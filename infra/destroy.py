@@ -84,13 +84,21 @@ def _destroy(cloudformation: Any, stack: str, yes: bool) -> None:
     if isinstance(template, str):  # the SDK has read it, where it was JSON
         template = json.loads(template)
     print(Plan.of(resources, template).told())
-    if not yes and input(f"\nType {stack} to remove it: ") != stack:
-        sys.exit("destroy: nothing was removed")
+    if not yes:
+        _ask(stack)
     cloudformation.delete_stack(StackName=stack)
     print(f"{stack} is being removed …", flush=True)
     waiting = {"Delay": 5, "MaxAttempts": 360}
     cloudformation.get_waiter("stack_delete_complete").wait(StackName=stack, WaiterConfig=waiting)
     print(f"{stack} is removed.")
+
+
+def _ask(stack: str) -> None:
+    """Leave, unless somebody agrees."""
+    if not sys.stdin.isatty():
+        sys.exit("destroy: nobody can be asked here: --yes removes without asking")
+    if input(f"\nType {stack} to remove it: ") != stack:
+        sys.exit("destroy: nothing was removed")
 
 
 if __name__ == "__main__":

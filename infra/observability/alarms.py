@@ -60,7 +60,8 @@ def _answers(figures: Figures) -> list[Alarm]:
 
     failed = told("AnswersFailed", "stream", "produce", "api", "sweep")
     completed = told("AnswersCompleted", "stream", "produce")
-    taken_over = told("TakenOver", "stream", "api", "sweep")
+    # `produce` finds one where Lambda tries an invocation again that has died.
+    taken_over = told("TakenOver", "stream", "api", "sweep", "produce")
     first = [
         figures.one("TimeToFirstToken", "p90", function=name) for name in ("stream", "produce")
     ]

@@ -1,10 +1,11 @@
 """What whoever removes a stack is told before anything is."""
 
+import io
 from typing import Any
 
 import pytest
 
-from infra.destroy import Plan
+from infra.destroy import Plan, _ask, main
 from tests.infra.conftest import Template, synthesize
 
 
@@ -37,8 +38,12 @@ def test_that_answers_go_is_said() -> None:
 
 
 def test_a_stack_needs_a_name(capsys: pytest.CaptureFixture[str]) -> None:
-    from infra.destroy import main
-
     with pytest.raises(SystemExit):
         main([])
     assert "the following arguments are required: stack" in capsys.readouterr().err
+
+
+def test_nothing_is_removed_where_nobody_can_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    with pytest.raises(SystemExit, match="nobody can be asked here: --yes removes without asking"):
+        _ask("Sluice")

@@ -61,6 +61,7 @@ def value(alarm: dict[str, Any], told: Told) -> Decimal:
         ("producers-dying", {}, False),
         ("producers-dying", {"TakenOver.sweep": 2}, False),
         ("producers-dying", {"TakenOver.sweep": 3, "AnswersCompleted.stream": 10}, True),
+        ("producers-dying", {"TakenOver.produce": 3, "AnswersCompleted.stream": 10}, True),
         ("producers-dying", {"TakenOver.stream": 3, "AnswersCompleted.stream": 500}, False),
         ("launches-failing", {}, False),
         ("launches-failing", {"LaunchFailures.api": 1}, True),

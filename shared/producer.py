@@ -40,7 +40,7 @@ from shared.pacing import Pacer
 from shared.past import DEADLINE, QUOTA, SHUTDOWN, Past
 from shared.permit import Permit
 from shared.records import FENCING, FinishReason, Kind, Record, Status, StreamKey
-from shared.redaction import tell_redactions
+from shared.redaction.telling import tell_redactions
 from shared.takeover import HANDOVERS_MAX, Takeovers
 
 #: How long a write is tried again while the store does not answer. A producer that cannot write

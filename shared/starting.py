@@ -29,7 +29,8 @@ from shared.models.fallback import Fallback
 from shared.pacing import Pacing
 from shared.quotas import OUTPUT_TOKENS_DEFAULT, Left, Wanted
 from shared.records import Record, StreamKey, dump
-from shared.redaction import PolicyViolation, redact, tell_redactions
+from shared.redaction import PolicyViolation, redact
+from shared.redaction.telling import tell_redactions
 from shared.steering import cancel
 from shared.tenants import Tenant
 

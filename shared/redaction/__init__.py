@@ -2,7 +2,6 @@
 
 from shared.redaction.redactor import HELD_MAX, Redactor, Validator, redact
 from shared.redaction.rules import Mode, Pattern, PolicyViolation, Rules, Word
-from shared.redaction.telling import tell_redactions
 
 __all__ = [
     "HELD_MAX",
@@ -14,5 +13,4 @@ __all__ = [
     "Validator",
     "Word",
     "redact",
-    "tell_redactions",
 ]

@@ -16,10 +16,10 @@ DESKTOP, PHONE = (1440, 900), (390, 844)
 
 def violations(page: Page) -> list[str]:
     """What axe finds, with where it is."""
-    # What fades in has no colour of its own yet.
+    # What fades in has no colour of its own yet; what has gone meanwhile has been aborted.
     page.evaluate(
         "Promise.all(document.getAnimations().map(a => a.effect.getTiming().iterations"
-        " === Infinity ? 0 : a.finished))"
+        " === Infinity ? 0 : a.finished.catch(() => {})))"
     )
     page.evaluate(AXE)  # by the debugger, which no policy of the page holds back
     found = page.evaluate("axe.run({ resultTypes: ['violations'] })")

@@ -9,6 +9,7 @@ from shared.errors import Unavailable
 from shared.metrics import SUCCESSION, Metrics
 from shared.records import StreamKey
 from shared.settings import Settings
+from shared.spans import Role, Spans
 from shared.takeover import Launch
 
 
@@ -44,13 +45,14 @@ def lambda_launch(settings: Settings) -> Launch:
     return launch
 
 
-def counted(launch: Launch, metrics: Metrics) -> Launch:
-    """The same, of which metrics are told."""
+def counted(launch: Launch, metrics: Metrics, spans: Spans) -> Launch:
+    """The same, of which metrics are told, and a span."""
 
     async def launching(key: StreamKey) -> None:
         failed = True
         try:
-            await launch(key)
+            with spans.span("launch", Role.PRODUCER, **key.names):
+                await launch(key)
             failed = False
         finally:
             figures = {"Launches": 1, "LaunchFailures": int(failed)}

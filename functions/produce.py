@@ -21,8 +21,11 @@ async def produce(services: Services, key: StreamKey, *, deadline: float | None 
     Harmless when it comes twice: whoever appends the next epoch has the stream; and when the
     stream was erased meanwhile. Raises `Unavailable` when the store does not answer.
     """
-    with suppress(NotFound):
-        await _produce(services, key, deadline)
+    try:
+        with suppress(NotFound):
+            await _produce(services, key, deadline)
+    finally:
+        await services.spans.flush()
 
 
 async def _produce(services: Services, key: StreamKey, deadline: float | None) -> None:

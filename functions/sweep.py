@@ -42,8 +42,11 @@ async def sweep(services: Services, *, deadline: float) -> Done:
     """
     now, done = asyncio.get_running_loop().time(), Done()
     until = now + (deadline - MARGIN_S - now) * OPEN_SHARE
-    await _tend_open(services, done, until)
-    await _erase(services, done, deadline)
+    try:
+        await _tend_open(services, done, until)
+        await _erase(services, done, deadline)
+    finally:
+        await services.spans.flush()
     figures = {f"Sweep{what.title().replace(' ', '')}": count for what, count in done.items()}
     services.metrics.tell(SWEEP, figures)
     return done

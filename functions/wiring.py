@@ -49,6 +49,7 @@ from shared.redaction import Redactor, Validator
 from shared.schema import TABLES
 from shared.seats import Seats
 from shared.settings import Settings
+from shared.spans import UNTOLD, Spans
 from shared.starting import Start, Starting
 from shared.table import DynamoDB, Store
 from shared.takeover import Launch, Takeovers
@@ -81,6 +82,7 @@ class Services:
         launch: Launch | None = None,
         log: Log | None = None,
         metrics: Metrics = SILENT,
+        spans: Spans = UNTOLD,
         fetch: jwks.Fetch = jwks.fetch,
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = elapsed,
@@ -94,7 +96,7 @@ class Services:
         return cls(
             settings=settings,
             log=log,
-            lifecycle=Lifecycle(store, log, quotas, audit, metrics),
+            lifecycle=Lifecycle(store, log, quotas, audit, metrics, spans),
             authority=Authority(
                 store, Tenants(store, clock=clock), fetch=fetch, now=now, clock=clock
             ),
@@ -108,7 +110,7 @@ class Services:
                 metrics=metrics,
             ),
             seats=Seats(store, now=now),
-            launch=counted(launch or lambda_launch(settings), metrics),
+            launch=counted(launch or lambda_launch(settings), metrics, spans),
         )
 
     @classmethod
@@ -118,11 +120,16 @@ class Services:
     @classmethod
     def on_aws(cls, settings: Settings, function: str) -> Self:
         """What the function of this name is made of."""
-        return cls.on(dynamodb(settings), settings, metrics=emf(settings, function))
+        metrics, told = emf(settings, function), spans(settings, function)
+        return cls.on(dynamodb(settings), settings, metrics=metrics, spans=told)
 
     @property
     def metrics(self) -> Metrics:
         return self.lifecycle.metrics
+
+    @property
+    def spans(self) -> Spans:
+        return self.lifecycle.spans
 
     @property
     def erasures(self) -> Erasures:
@@ -208,6 +215,21 @@ def dynamodb(settings: Settings) -> DynamoDB:
     )
 
 
+def spans(settings: Settings, function: str) -> Spans:
+    """Whom the function of this name tells of spans. Raises `ValueError` for what is no URL."""
+    if not settings.otlp_endpoint:
+        return UNTOLD
+    from functions.otlp import Otlp
+
+    resource = {
+        "service.name": f"sluice-{function}",
+        "service.namespace": settings.metrics_namespace,
+        "service.version": settings.version,
+    }
+    secret = settings.otlp_headers_secret
+    return Spans(Otlp(settings.otlp_endpoint, resource, lambda: _secret(secret) if secret else ""))
+
+
 def providers(settings: Settings) -> dict[str, Provider]:
     """The providers that the settings enable, by their prefix."""
     found: dict[str, Provider] = {"demo": Demo()}
@@ -258,8 +280,14 @@ def app(endpoints: Sequence[Endpoint], services: Services) -> ASGIApp:
         except HTTPException as error:
             raise _translated(error, scope, router) from None
 
-    digest = services.settings.edge_digest
-    return stack(routed, services.authority, services.audit, services.metrics, edge_digest=digest)
+    return stack(
+        routed,
+        services.authority,
+        services.audit,
+        services.metrics,
+        services.spans,
+        edge_digest=services.settings.edge_digest,
+    )
 
 
 async def read_body(request: Request) -> bytes:
@@ -293,12 +321,16 @@ def _openai_key(settings: Settings) -> Callable[[], Awaitable[str]] | str:
         return settings.openai_api_key
 
     async def from_secret() -> str:
-        from aws_lambda_powertools.utilities.parameters import get_secret
-
-        # Kept for five minutes by the library, so a rotated key is taken up without a deployment.
-        return str(await asyncio.to_thread(get_secret, settings.openai_api_key_secret, max_age=300))
+        return await asyncio.to_thread(_secret, settings.openai_api_key_secret)
 
     return from_secret
+
+
+def _secret(arn: str) -> str:
+    from aws_lambda_powertools.utilities.parameters import get_secret
+
+    # Kept for five minutes by the library, so a rotated one is taken up without a deployment.
+    return str(get_secret(arn, max_age=300))
 
 
 def _translated(error: HTTPException, scope: Scope, router: Router) -> SluiceError:

@@ -84,6 +84,7 @@ async def _run(
             fetch=fetch,
             launch=launch,
             metrics=figures.metrics(settings),
+            spans=wiring.spans(settings, "local"),
         )
         services = replace(services, live=producers)
     except ValueError as error:

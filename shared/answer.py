@@ -21,6 +21,7 @@ from shared.past import Past
 from shared.pulse import Pulse
 from shared.records import FinishReason
 from shared.redaction import PolicyViolation, Redactor
+from shared.spans import UNTOLD, Role, Span, Spans
 
 
 class End(Enum):
@@ -41,6 +42,9 @@ class End(Enum):
 
 #: What a control has asked for: nothing is written that the model may have said beyond it.
 STOPPED = (End.CANCELLED, End.PAUSED)
+
+#: What OpenTelemetry calls a provider, where it is not as we do.
+_PROVIDERS = {"bedrock": "aws.bedrock"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ class Work:
 class Answer:
     """The answer of one producer, in so far as its model says it. Call `begin()` once."""
 
-    def __init__(self, work: Work, pacer: Pacer) -> None:
+    def __init__(self, work: Work, pacer: Pacer, spans: Spans = UNTOLD) -> None:
         #: Why there will be no more text, once there is a reason.
         self.end: End | None = None
         #: What went wrong, where it failed.
@@ -81,12 +85,13 @@ class Answer:
         self._throttle = work.throttle
         self._finish: Finish | None = None
         self._reading: asyncio.Task[None] | None = None
+        self._spans = spans
 
     def begin(self, said: str, channel: Channel) -> None:
         """Have the model go on behind what was `said` before, if anything was."""
         self._ask = replace(self._ask, said=said)
         self.pulse.asked()
-        self._reading = asyncio.create_task(self._read(channel))
+        self._reading = asyncio.create_task(self._measured(channel))
 
     async def close(self) -> None:
         """Ask the model no further."""
@@ -156,6 +161,38 @@ class Answer:
     def redactions(self) -> Mapping[str, int]:
         """How often each rule has replaced something, or ended it."""
         return self._redactor.counts
+
+    async def _measured(self, channel: Channel) -> None:
+        """Read the model, and tell what became of it."""
+        with self._spans.span("chat", Role.CLIENT) as span:
+            try:
+                await self._read(channel)
+            finally:
+                if span:
+                    self._describe(span)
+
+    def _describe(self, span: Span) -> None:
+        """Say of the model's call what there are names for in OpenTelemetry's GenAI conventions."""
+        provider, _, asked = self._ask.model.partition("?")[0].rpartition("/")
+        answering = self._model.model.partition("?")[0].rpartition("/")[2]
+        span.name = f"chat {asked}"
+        span.attributes |= {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": _PROVIDERS.get(provider, provider or asked),
+            "gen_ai.request.model": asked,
+            "gen_ai.response.model": answering,
+            "gen_ai.usage.input_tokens": self.usage.input_tokens,
+            "gen_ai.usage.output_tokens": self.usage.output_tokens,
+        }
+        if self._ask.max_tokens is not None:
+            span.attributes["gen_ai.request.max_tokens"] = self._ask.max_tokens
+        if self._finish:
+            span.attributes["gen_ai.response.finish_reasons"] = (self._finish.reason,)
+        if (waited_s := self.pulse.waited_s) is not None:
+            span.attributes["gen_ai.response.time_to_first_chunk"] = waited_s
+            span.event("first token", waited_s)
+        if self.error:
+            span.failed = self.error.slug
 
     async def _read(self, channel: Channel) -> None:
         """Read the model into the text held, never further ahead than may be held."""

@@ -26,6 +26,7 @@ from shared.metrics import ANSWER, FAILURE, SILENT, Metrics
 from shared.past import Past
 from shared.quotas import Admission, Left, Quotas, Wanted, settlement
 from shared.records import DAY_S, FinishReason, Item, Kind, Record, Status, StreamKey
+from shared.spans import UNTOLD, Spans
 from shared.table import Conflict, Store
 
 #: How often a start is tried again after others took from the same counters.
@@ -63,11 +64,18 @@ class Lifecycle:
     """Opens, steers and closes streams. Every method raises `Unavailable` where the store fails."""
 
     def __init__(
-        self, store: Store, log: Log, quotas: Quotas, audit: Audit, metrics: Metrics = SILENT
+        self,
+        store: Store,
+        log: Log,
+        quotas: Quotas,
+        audit: Audit,
+        metrics: Metrics = SILENT,
+        spans: Spans = UNTOLD,
     ) -> None:
         self.store = store
         self.log = log
         self.metrics = metrics
+        self.spans = spans
         self._quotas = quotas
         self._audit = audit
 

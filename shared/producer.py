@@ -41,6 +41,7 @@ from shared.past import DEADLINE, QUOTA, SHUTDOWN, Past
 from shared.permit import Permit
 from shared.records import FENCING, FinishReason, Kind, Record, Status, StreamKey
 from shared.redaction.telling import tell_redactions
+from shared.spans import Span
 from shared.takeover import HANDOVERS_MAX, Takeovers
 
 #: How long a write is tried again while the store does not answer. A producer that cannot write
@@ -88,7 +89,7 @@ class Producer:
         self._past = work.past
         self._permit = Permit(authority, key.tenant, work.past.credential)
         self._pacer = Pacer(work.pacing)
-        self._answer = Answer(work, self._pacer)
+        self._answer = Answer(work, self._pacer, self._lifecycle.spans)
         self._waits_for_more = work.pauses
         self._epoch = epoch
         self._by = by
@@ -110,7 +111,9 @@ class Producer:
         Returns when the stream is closed, by us or another, or is another's to go on with. Raises
         `Unavailable` when the store did not take a write within `STORE_BUDGET_S`.
         """
-        with self._live.producing(self.key) as self._channel:
+        spans, variant = self._lifecycle.spans, self._past.opened.body.get("variant")
+        measured = spans.span("produce", epoch=self._epoch, variant=variant, **self.key.names)
+        with self._live.producing(self.key) as self._channel, measured as span:
             self._last_write = asyncio.get_running_loop().time()
             try:
                 for record in known:
@@ -132,7 +135,7 @@ class Producer:
             finally:
                 self.begun.set()
                 await self._answer.close()
-                self._tell()
+                self._tell(span)
 
     async def _begin(self, known: Sequence[Record]) -> None:
         """Take the stream over. What a producer before us has still written until then counts.
@@ -232,8 +235,15 @@ class Producer:
                     self._accept(record)
         return True
 
-    def _tell(self) -> None:
+    def _tell(self, span: Span | None) -> None:
         """Tell how the answer went, as far as it was this producer's."""
+        if span:
+            span.attributes["sluice.end"] = (
+                self._answer.end.name.lower() if self._answer.end else ""
+            )
+            span.failed = self.error.slug if self.error else ""
+            if self._leaves:
+                span.event("handed over", reason=self._leaves)
         metrics, about = self._lifecycle.metrics, about_stream(self.key, self._past.opened)
         tokens = self._answer.usage.output_tokens
         figures = self._answer.pulse.figures(tokens, begins=not self._past.said)

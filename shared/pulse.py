@@ -31,6 +31,13 @@ class Pulse:
         if self._first_heard is None:
             self._first_heard, self._first_chars = self._last_heard, chars
 
+    @property
+    def waited_s(self) -> float | None:
+        """From asking the model to its first delta, where there was one."""
+        if self._asked is None or self._first_heard is None:
+            return None
+        return self._first_heard - self._asked
+
     def showed(self, age_ms: float) -> None:
         """A chunk is durable, and shown, of a stream that is so old."""
         if self._waited_ms is None:
@@ -53,8 +60,8 @@ class Pulse:
             found["GapDeviation"] = self.gaps.deviation
         if begins and self._waited_ms is not None:
             found["TimeToFirstChunk"] = self._waited_ms
-        if self._asked is not None and self._first_heard is not None:
-            found["TimeToFirstToken"] = (self._first_heard - self._asked) * 1000
+        if self._first_heard is not None and (waited_s := self.waited_s) is not None:
+            found["TimeToFirstToken"] = waited_s * 1000
             spoke_s = self._last_heard - self._first_heard
             if spoke_s > 0 and output_tokens:
                 # The first delta took none of this time.

@@ -67,6 +67,14 @@ class Settings:
         "",
         "Models that metrics tell apart, by commas, beside `demo` and those of Bedrock",
     )
+    otlp_endpoint: str = _setting(
+        "SLUICE_OTLP_ENDPOINT", "", "Base URL of an OTLP/HTTP collector; enables spans"
+    )
+    otlp_headers_secret: str = _setting(
+        "SLUICE_OTLP_HEADERS_SECRET",
+        "",
+        "ARN of the Secrets Manager secret with its headers, as `name=value` by commas",
+    )
     region: str = _setting("AWS_REGION", "us-east-1", "AWS region; Lambda sets it")
     version: str = _setting("SLUICE_VERSION", "dev", "What `GET /healthz` reports")
 

@@ -154,7 +154,8 @@ class Starting:
         wanted = Wanted(estimate(asked, 0).input_tokens, start.max_tokens or OUTPUT_TOKENS_DEFAULT)
         body = _opening(start) | authority.to_body(caller.identity) | trace.kept()
         opening = Opening(key, caller, epoch, body, wanted, idempotency)
-        outcome = await self._lifecycle.open(opening)
+        with self._lifecycle.spans.span("open stream", **key.names):
+            outcome = await self._lifecycle.open(opening)
         if isinstance(outcome, StreamKey):
             return Replayed(outcome)
         opened, left = outcome

@@ -69,11 +69,18 @@ class Takeovers:
         vacant = self._behind(newest, Kind.VACANT, {"reason": LOST})
         holder = await self.lifecycle.append(key, vacant, Event.TAKEN_OVER, Actor())
         if holder.by == vacant.by:
-            with trace.of_stream(past.opened.body):
-                logger.warning("taken over", extra={"stream": key.stream})
-                self.lifecycle.metrics.tell(SUCCESSION, {"TakenOver": 1}, **key.names)
-                await self.launch(key)
+            await self._taken_over(key, past.opened)
         return holder
+
+    async def _taken_over(self, key: StreamKey, opened: Record) -> None:
+        """Have another producer come, in the stream's own trace."""
+        noticer, spans = trace.here(), self.lifecycle.spans
+        with trace.of_stream(opened.body), spans.span("take over", **key.names) as span:
+            if span:
+                span.link(noticer)
+            logger.warning("taken over", extra={"stream": key.stream})
+            self.lifecycle.metrics.tell(SUCCESSION, {"TakenOver": 1}, **key.names)
+            await self.launch(key)
 
     async def tend(self, key: StreamKey, pause_s: float) -> str | None:
         """What a sweep does with a stream that is open: nothing where somebody goes on with it, or

@@ -28,6 +28,7 @@ from shared.middleware.cors import Cors, OriginPolicy
 from shared.middleware.edge import Edge
 from shared.middleware.problems import Problems
 from shared.middleware.refusals import Refused
+from shared.spans import UNTOLD, Spans
 
 
 def stack(
@@ -35,6 +36,7 @@ def stack(
     authority: Authority,
     audit: Audit,
     metrics: Metrics = SILENT,
+    spans: Spans = UNTOLD,
     *,
     edge_digest: str = "",
 ) -> ASGIApp:
@@ -42,4 +44,5 @@ def stack(
     origins = authority.tenants
     policed = OriginPolicy(Compressed(app), origins)
     guarded = Authentication(Refused(policed, Refusals(audit)), authority)
-    return Edge(Context(Uncached(Cors(Problems(guarded, metrics), origins))), edge_digest)
+    told = Uncached(Cors(Problems(guarded, metrics), origins))
+    return Edge(Context(told, spans), edge_digest)

@@ -11,17 +11,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
-from urllib3 import PoolManager, Retry, Timeout
+from urllib3 import PoolManager, Timeout
+from urllib3.exceptions import ProtocolError
 
 from shared.logger import logger
 from shared.spans import Event, Span, Value
 from shared.trace import Place
 
-#: For how long an invocation waits for its collector at most, and a connection for anything.
-FLUSH_S = 1.0
+#: For how long an invocation waits for its collector at most, and our thread for each reply.
+FLUSH_S, REPLY_S = 1.0, 3.0
 #: For how long a collector is left alone that has failed.
 QUIET_S = 30.0
 #: What waits to be sent, and what goes into one request. Of more the oldest are lost.
@@ -51,9 +53,8 @@ class Otlp:
         self._waiting: deque[Span] = deque(maxlen=WAITING_MAX)
         self._quiet_until = 0.0
         self._thread = ThreadPoolExecutor(1, "otlp")
-        # Once more where a connection broke that was kept while the environment was frozen.
-        again = Retry(1, connect=0, status=0, allowed_methods=None)
-        self._http = PoolManager(retries=again, timeout=Timeout(FLUSH_S))
+        # No redirects either: the headers are for this collector.
+        self._http = PoolManager(retries=False, timeout=Timeout(REPLY_S))
 
     def take(self, span: Span) -> None:
         """Keep a span until it is sent."""
@@ -84,11 +85,12 @@ class Otlp:
         scope = {"scope": {"name": "sluice"}, "spans": [_encoded(span) for span in spans]}
         body = {"resourceSpans": [{"resource": self._resource, "scopeSpans": [scope]}]}
         headers = _parsed(self._headers()) | {"content-type": "application/json"}
-        # No redirects: the headers are for this collector.
-        answer = self._http.request(
-            "POST", self._url, body=json.dumps(body), headers=headers, redirect=False
-        )
-        return "" if answer.status < 300 else f"HTTP {answer.status}"
+        request = partial(self._http.request, "POST", self._url, json.dumps(body), headers=headers)
+        try:
+            status = request().status
+        except ProtocolError:
+            status = request().status  # a kept connection broke while we were frozen
+        return "" if status < 300 else f"HTTP {status}"
 
 
 def _parsed(headers: str) -> dict[str, str]:

@@ -172,6 +172,7 @@ class Compute:
         )
         pin_runtime(function)
         self._allow_logs(function)
+        self._allow_secret(function, self._config.otlp_headers_secret)
         return function
 
     def _environment(self) -> dict[str, str]:
@@ -186,8 +187,10 @@ class Compute:
             "SLUICE_METRICS_MODELS": ",".join(config.models),
             "SLUICE_SLOW_FIRST_TOKEN_S": str(config.slow_first_token_s),
             "SLUICE_OPENAI_BASE_URL": config.openai_base_url,
-            "SLUICE_OPENAI_API_KEY_SECRET": config.openai_secret_name and self._secret_arn(),
+            "SLUICE_OPENAI_API_KEY_SECRET": self._secret_arn(config.openai_secret_name),
             "SLUICE_BEDROCK_MODELS": ",".join(config.bedrock_models),
+            "SLUICE_OTLP_ENDPOINT": config.otlp_endpoint,
+            "SLUICE_OTLP_HEADERS_SECRET": self._secret_arn(config.otlp_headers_secret),
         }
         return {name: value for name, value in found.items() if value}
 
@@ -223,10 +226,7 @@ class Compute:
         allow(function, ["dynamodb:DeleteItem"], [self._tables["tenants"].table_arn])
 
     def _allow_models(self, function: lambda_.Function) -> None:
-        if self._config.openai_secret_name:
-            # Secrets Manager ends each secret's ARN with six characters of its own.
-            secret = f"{self._secret_arn()}-??????"
-            allow(function, ["secretsmanager:GetSecretValue"], [secret])
+        self._allow_secret(function, self._config.openai_secret_name)
         for model in self._config.bedrock_models:
             self._allow_bedrock(function, model)
 
@@ -255,11 +255,18 @@ class Compute:
             )
         )
 
-    def _secret_arn(self) -> str:
-        return self._stack.format_arn(
+    def _allow_secret(self, function: lambda_.Function, name: str) -> None:
+        if name:
+            # Secrets Manager ends each secret's ARN with six characters of its own.
+            secret = f"{self._secret_arn(name)}-??????"
+            allow(function, ["secretsmanager:GetSecretValue"], [secret])
+
+    def _secret_arn(self, name: str) -> str:
+        """Empty where there is none."""
+        return name and self._stack.format_arn(
             service="secretsmanager",
             resource="secret",
-            resource_name=self._config.openai_secret_name,
+            resource_name=name,
             arn_format=ArnFormat.COLON_RESOURCE_NAME,
         )
 

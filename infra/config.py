@@ -67,6 +67,8 @@ class Config:
     max_write_units: int
     observability: Observability
     alarm_email: str
+    otlp_endpoint: str
+    otlp_headers_secret: str
 
     @classmethod
     def from_context(cls, get: Callable[[str], object]) -> Self:
@@ -81,9 +83,7 @@ class Config:
             produce_memory_mb=read.within("produceMemoryMb", *MEMORY_MB),
             openai_base_url=read.text("openaiBaseUrl", r"(https?://[^\s/]+\S*)?", "a URL or empty"),
             slow_first_token_s=read.within("slowFirstTokenS", 1, 900),
-            openai_secret_name=read.text(
-                "openaiSecretName", r"[A-Za-z0-9/_+=.@-]{0,512}", "a secret's name or empty"
-            ),
+            openai_secret_name=read.secret("openaiSecretName"),
             bedrock_models=read.names(
                 "bedrockModels",
                 r"[a-z0-9-]+\.[\w.:-]+",
@@ -119,6 +119,13 @@ class Config:
                 ),
             ),
             alarm_email=read.text("alarmEmail", r"([^\s@]+@[^\s@]+)?", "an address or empty"),
+            # Whoever may look at a function sees its environment: what is secret goes elsewhere.
+            otlp_endpoint=read.text(
+                "otlpEndpoint",
+                r"(https://[^\s/@?#]+(/[^\s@?#]*)?)?",
+                "an https URL without user, query or fragment, or empty",
+            ),
+            otlp_headers_secret=read.secret("otlpHeadersSecret"),
         )
         config._check()
         return config
@@ -127,6 +134,8 @@ class Config:
         """Raise `ContextError` for values that do not go together."""
         if self.openai_secret_name and not self.openai_base_url:
             raise ContextError("openaiSecretName needs openaiBaseUrl: whose key is it?")
+        if self.otlp_headers_secret and not self.otlp_endpoint:
+            raise ContextError("otlpHeadersSecret needs otlpEndpoint: whose headers are they?")
         if bool(self.domain_name) != bool(self.certificate_arn):
             raise ContextError("domainName and certificateArn go together: set both, or none")
         if self.edge == "none" and (self.domain_name or self.firewall != "none"):
@@ -172,6 +181,9 @@ class _Reader:
         if not isinstance(value, str) or re.fullmatch(pattern, value) is None:
             raise _wrong(key, wanted, value)
         return value
+
+    def secret(self, key: str) -> str:
+        return self.text(key, r"[A-Za-z0-9/_+=.@-]{0,512}", "a secret's name or empty")
 
     def flag(self, key: str) -> bool:
         value = self.get(key)

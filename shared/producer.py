@@ -243,7 +243,7 @@ class Producer:
             )
             span.failed = self.error.slug if self.error else ""
             if self._leaves:
-                span.event("handed over", reason=self._leaves)
+                span.event("leaving", reason=self._leaves)
         metrics, about = self._lifecycle.metrics, about_stream(self.key, self._past.opened)
         tokens = self._answer.usage.output_tokens
         figures = self._answer.pulse.figures(tokens, begins=not self._past.said)

@@ -22,6 +22,8 @@ EVERYTHING: dict[str, object] = {
     "certificateArn": "arn:aws:acm:us-east-1:000000000000:certificate/0a-1b",
     "firewall": "managed",
     "alarmEmail": "ops@example.com",
+    "otlpEndpoint": "https://otlp.example.com",
+    "otlpHeadersSecret": "sluice/otlp",
 }
 
 

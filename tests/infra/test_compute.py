@@ -138,6 +138,9 @@ def test_the_environment_of_each_function(template: Template, full: Template) ->
     assert models["SLUICE_OPENAI_BASE_URL"] == "https://models.example.com/v1"
     assert models["SLUICE_BEDROCK_MODELS"] == "amazon.nova-lite-v1:0,us.amazon.nova-pro-v1:0"
     assert flat(models["SLUICE_OPENAI_API_KEY_SECRET"]).endswith(":secret:sluice/openai")
+    # Where a secret is, and never what it is.
+    assert models["SLUICE_OTLP_ENDPOINT"] == "https://otlp.example.com"
+    assert flat(models["SLUICE_OTLP_HEADERS_SECRET"]).endswith(":secret:sluice/otlp")
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -207,15 +210,14 @@ PROFILE = (
     "arn:{AWS::Partition}:bedrock:{AWS::Region}:{AWS::AccountId}"
     ":inference-profile/us.amazon.nova-pro-v1:0"
 )
-SECRET = (
-    "arn:{AWS::Partition}:secretsmanager:{AWS::Region}:{AWS::AccountId}:secret:sluice/openai-??????"
-)
+SECRET = "arn:{AWS::Partition}:secretsmanager:{AWS::Region}:{AWS::AccountId}:secret:sluice"
 MODELS = {
     ("bedrock:InvokeModelWithResponseStream", NOVA_LITE),
     ("bedrock:InvokeModelWithResponseStream", NOVA_PRO),
     ("bedrock:InvokeModelWithResponseStream", PROFILE),
-    ("secretsmanager:GetSecretValue", SECRET),
+    ("secretsmanager:GetSecretValue", f"{SECRET}/openai-??????"),
 }
+SPANS = {("secretsmanager:GetSecretValue", f"{SECRET}/otlp-??????")}
 FAILURES = {"sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:SendMessage"}
 
 
@@ -241,7 +243,7 @@ def test_a_function_may_do_exactly_this(
 ) -> None:
     role = function(full, name)["Role"]["Fn::GetAtt"][0]
     logs = {("logs:CreateLogStream", f"{name}Logs"), ("logs:PutLogEvents", f"{name}Logs")}
-    assert set(grants(full, role)) == LOGS | logs | more
+    assert set(grants(full, role)) == LOGS | SPANS | logs | more
 
 
 @pytest.mark.parametrize(

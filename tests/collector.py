@@ -30,9 +30,10 @@ class Told:
 
 @dataclass
 class Received:
-    """What arrived; `status` is answered, after `wait` is over."""
+    """What arrived; `status` is answered, after `wait` is over. So many connections break first."""
 
     url: str = ""
+    breaks: int = 0
     status: int = 200
     spans: list[Told] = field(default_factory=list)
     requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
@@ -63,6 +64,10 @@ def collecting() -> Iterator[Received]:
             body = self.rfile.read(int(self.headers["content-length"]))
             headers = {name.lower(): value for name, value in self.headers.items()}
             received.requests.append((self.path, headers))
+            if received.breaks:
+                received.breaks -= 1
+                self.close_connection = True
+                return
             received.wait.wait(30)
             if received.status == 200:
                 received.spans += _decoded(json.loads(body))

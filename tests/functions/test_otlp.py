@@ -74,6 +74,16 @@ async def test_one_that_hangs_is_not_waited_for_and_loses_nothing_it_takes_later
     await asyncio.to_thread(collector.await_span, lambda span: span.name == "job")
 
 
+async def test_a_connection_that_broke_meanwhile_is_made_anew(collector: Received) -> None:
+    spans = Spans(sender(collector.url))
+    tell(spans)
+    await spans.flush()
+    collector.breaks = 1
+    tell(spans)
+    await spans.flush()
+    assert len(collector.spans) == 2
+
+
 @pytest.mark.parametrize("status", [307, 400, 401, 503])
 async def test_one_that_refuses_is_left_alone_for_a_while(
     collector: Received, status: int, monkeypatch: pytest.MonkeyPatch

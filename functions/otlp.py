@@ -1,8 +1,8 @@
 """How spans get to a collector: OTLP over HTTP, in JSON.
 
 https://opentelemetry.io/docs/specs/otlp/#otlphttp. By hand, as OpenTelemetry's own SDK and exporter
-would take a third of a cold start (docs/decisions/tracing.md); only imported where a collector is
-named.
+would make a cold start a quarter longer (docs/decisions/tracing.md). Only imported where a
+collector is named.
 """
 
 import asyncio

@@ -1,10 +1,17 @@
-"""Spans of the local run, as a collector gets them; and answers without one that works."""
+"""Spans as a collector gets them, of the local run and of a function; and answers without one that
+works.
+"""
 
+import asyncio
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
+from shared.administration import Administration
+from shared.table import DynamoDB
 from tests.collector import Received, Told, collecting
+from tests.e2e.emulator import Emulator, Function
 from tests.e2e.local_run import LocalRun, body
 
 pytestmark = pytest.mark.e2e
@@ -91,3 +98,37 @@ def test_a_collector_that_does_not_work_harms_no_answer(how: str) -> None:
             assert run.text(stream)
             assert run.stop() == 0
         assert broken.spans == []
+
+
+async def test_a_function_sends_them_before_it_waits_for_its_next_event(
+    endpoint: str, real: DynamoDB
+) -> None:
+    await Administration(real).ensure("demo", "demo")
+    with collecting() as collector:
+        collector.wait.clear()
+        env = {
+            "SLUICE_DYNAMODB_ENDPOINT": endpoint,
+            "SLUICE_OTLP_ENDPOINT": collector.url,
+            "AWS_ACCESS_KEY_ID": "local",
+            "AWS_SECRET_ACCESS_KEY": "local",
+        }
+        function = Function("functions.stream.create", processes=1, env=env)
+        with Emulator({"stream": function}) as emulator:
+            async with httpx.AsyncClient(
+                base_url=emulator.url("stream"),
+                headers={"authorization": "Bearer demo"},
+                timeout=30,
+                limits=httpx.Limits(max_keepalive_connections=0),
+            ) as client:
+                # While nothing is taken, two answers are whole.
+                for _ in range(2):
+                    answer = await client.post("/v1/streams", json=body("demo?tokens=20&rate=0"))
+                    assert "event: closed" in answer.text
+                assert collector.spans == []
+                collector.wait.set()
+                trace = answer.headers["trace-id"]
+                last = await asyncio.to_thread(
+                    collector.await_span,
+                    lambda span: span.trace == trace and span.name == "POST /v1/streams",
+                )
+    assert last.service == "sluice-stream"

@@ -38,6 +38,8 @@ def test_it_holds_what_a_function_needs_and_nothing_of_the_groups(package: Path)
     assert names(project["project"]["dependencies"]) <= held
     for group in project["dependency-groups"].values():
         assert not names(group) & held
+    # Spans are told without one.
+    assert not [name for name in held if name.startswith("opentelemetry")]
 
 
 def test_what_is_made_for_one_processor_is_for_lambda_s(package: Path) -> None:

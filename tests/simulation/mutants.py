@@ -1,6 +1,7 @@
 """Planted bugs: one or more for each check, which must find it."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -494,7 +495,7 @@ def goes_past_the_redactor(patch: pytest.MonkeyPatch) -> None:
 @_found_by("redacted")
 def keeps_prompts_as_they_are(patch: pytest.MonkeyPatch) -> None:
     """A tenant that has its prompts redacted, and they are not."""
-    patch.setattr(starting, "_redacted", lambda tenant, start: start)
+    patch.setattr(starting, "_redacted", lambda tenant, start: (start, Counter()))
 
 
 @_found_by("complete")

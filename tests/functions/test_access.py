@@ -403,7 +403,8 @@ def assert_problem(answer: httpx.Response, status: int, slug: str) -> None:
 
 def shape(answer: httpx.Response, world: World) -> tuple[int, dict[str, str], str]:
     """All of an answer but what names the request."""
-    kept = {name: value for name, value in answer.headers.items() if name != "request-id"}
+    own = ("request-id", "trace-id")
+    kept = {name: value for name, value in answer.headers.items() if name not in own}
     text = answer.text
     for thing in (world.stream, world.erased, world.unknown):
         text = text.replace(thing, "<id>")

@@ -119,7 +119,8 @@ def test_the_script_outlives_the_server(kept: LocalRun) -> None:
     seen = polling.stdout.read(10)
     restart(kept)
     rest, err = polling.communicate(timeout=60)
-    assert (polling.returncode, told(err)) == (0, {"curl"})
+    assert polling.returncode == 0
+    assert told(err) <= {"curl"}  # or nothing, where it slept while the server was away
     stream = kept.newest()
     assert stream["status"] == "completed"
     assert (seen + rest).decode() == kept.text(stream["id"])

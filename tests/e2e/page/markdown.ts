@@ -7,11 +7,13 @@ if (!main) throw new Error("the page has no main");
 
 const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
 
+const options = { idPrefix: "answer-", hrefOf: (slug: string) => `#/answer/${slug}` };
+
 /** An empty view in the page, the only one. */
 function fresh(): MarkdownView {
   const host = document.createElement("section");
   main?.replaceChildren(host);
-  return new MarkdownView(host);
+  return new MarkdownView(host, options);
 }
 
 /** Until a view has shown all that came. */
@@ -103,7 +105,7 @@ const page = {
     const views = texts.map(() => {
       const host = document.createElement("section");
       main.append(host);
-      return new MarkdownView(host);
+      return new MarkdownView(host, options);
     });
     const found = new Set<string>();
     const longest = Math.max(...texts.map((text) => text.length));
@@ -128,7 +130,7 @@ const page = {
     return [...main.querySelectorAll("*")].flatMap((element) => {
       const { localName } = element;
       const bad = [...element.attributes].filter(({ name, value }) => {
-        if (name === "href") return !/^(https?:\/\/|mailto:|#answer-)/i.test(value);
+        if (name === "href") return !/^(https?:\/\/|mailto:|#\/answer\/)/i.test(value);
         if (name === "id") return !value.startsWith("answer-");
         return !attributes.test(name);
       });

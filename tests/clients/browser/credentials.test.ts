@@ -57,6 +57,19 @@ describe("a key that expires", { concurrency: true }, () => {
     assert(told.includes("paused") && told.includes("granted"), told.join());
   });
 
+  test("is renewed where it is polled, which tells nothing ahead", {
+    timeout: 180_000,
+  }, async () => {
+    const { answer } = begin(giving(key, "demo"));
+    answer.usePolling(true);
+    let paused = false;
+    answer.on((event) => {
+      paused ||= event.type === "state" && event.state.is === "paused";
+    });
+    assert.equal((await ended(answer, 150_000)).status, "completed");
+    assert(paused);
+  });
+
   test("pauses an answer that has no other, and keeps its text", { timeout: 180_000 }, async () => {
     const { answer } = begin(key);
     await until(answer, () => answer.state.is === "paused");

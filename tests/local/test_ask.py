@@ -252,6 +252,58 @@ def test_in_a_terminal_enter_goes_on_and_ctrl_c_twice_cancels(
     ]
 
 
+def test_who_waits_is_told_for_what(faces: Callable[[str], Scenario]) -> None:
+    met = faces("pace=200;chunks=24,status=503;on=pause;retry-after=2")
+    with sluice("ask", "?", "--url", met.url, env={"PYTHONPATH": str(ROOT)}) as terminal:
+        terminal.until(lambda: "Grüße" in terminal.screen.text)
+        terminal.type("\x03")
+        terminal.until(lambda: "; trying again." in terminal.screen.text)
+        terminal.until(lambda: "Pausing. Ctrl-C again cancels." in terminal.screen.text)
+        terminal.until(lambda: "Enter goes on" in terminal.screen.text)
+        terminal.type("\x04")
+        assert terminal.end() == 130
+        assert "It stays paused." in terminal.screen.text
+
+
+def test_who_does_not_want_to_wait_is_told_how_to_end_it(faces: Callable[[str], Scenario]) -> None:
+    met = faces("pace=200;chunks=24,stall=60;on=pause+cancel;times=all")
+    with sluice("ask", "?", "--url", met.url, env={"PYTHONPATH": str(ROOT)}) as terminal:
+        terminal.until(lambda: "Grüße" in terminal.screen.text)
+        for said in ("Pausing. Ctrl-C again cancels.", "Cancelling. Ctrl-C again leaves it"):
+            terminal.type("\x03")
+            terminal.until(lambda said=said: said in terminal.screen.text)  # type: ignore[misc]
+        terminal.type("\x03")
+        assert terminal.end() == 130
+        [stream] = met.report["streams"]
+        words = terminal.screen.text.replace("\n", "")
+        assert f"Nobody knows whether it was cancelled: sluice cancel {stream} --url" in words
+
+
+def test_a_call_that_is_made_again_is_told(
+    faces: Callable[[str], Scenario], capsys: pytest.CaptureFixture[str]
+) -> None:
+    met = faces("pace=100,lost-reply;on=cancel;times=2")
+    run(capsys, "ask", "?", "--url", met.url)
+    [stream] = met.report["streams"]
+    assert run(capsys, "cancel", stream, "--url", met.url)[2] == (
+        f"{LOST}It was over already: completed.\n"
+    )
+
+
+def test_keys_are_not_shown_where_the_text_is_plain(faces: Callable[[str], Scenario]) -> None:
+    met = faces("pace=200;chunks=24")
+    env = {"PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
+    with sluice("ask", "?", "--url", met.url, env=env) as terminal:
+        terminal.until(lambda: "Grüße" in terminal.screen.text)
+        terminal.type("x\r\x03")
+        terminal.until(lambda: "Enter goes on" in terminal.screen.text)
+        assert met.report["requests"][-1]["route"] == "pause"  # that key came before the question
+        terminal.type("\x03")
+        assert terminal.end() == 130
+        assert "^C" not in terminal.raw
+        assert "x\r" not in terminal.raw
+
+
 @pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {}])
 def test_plain_text_where_no_other_is_wanted(
     faces: Callable[[str], Scenario], env: dict[str, str]

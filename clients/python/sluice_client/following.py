@@ -73,7 +73,8 @@ class Following(Machine):
         self.closed: Closed | None = None
         #: Whether a start was sent, so that there may be a stream of which we do not know.
         self.asked = False
-        self._parts: list[str] = []
+        #: The text of each chunk, by its seq.
+        self._parts: dict[int, str] = {}
         self._polls = polls
         self._polling = polls
         self._why_polled = ""
@@ -104,10 +105,8 @@ class Following(Machine):
 
     @property
     def text(self) -> str:
-        """All chunks handed out, joined; it is kept once."""
-        if len(self._parts) > 1:
-            self._parts = ["".join(self._parts)]
-        return self._parts[0] if self._parts else ""
+        """All chunks handed out, joined."""
+        return "".join(self._parts.values())
 
     def next(self) -> Ask | Wait | None:
         try:
@@ -124,12 +123,17 @@ class Following(Machine):
         self.wake()
 
     def drain(self) -> Iterator[Event]:
-        for event in super().drain():
+        # In this order the text is whole wherever Ctrl-C comes between, and nothing is in it twice.
+        while self._out:
+            event = self._out[0]
+            again = isinstance(event, Chunk) and event.seq in self._parts
+            if isinstance(event, Chunk):
+                self._parts[event.seq] = event.text
             if isinstance(event, LogEvent):
                 self._told = event.seq
-            if isinstance(event, Chunk):
-                self._parts.append(event.text)
-            yield event
+            self._out.popleft()
+            if not again:
+                yield event
 
     def regenerated(self, key: str) -> Self:
         """The same question again. Raises ValueError."""
@@ -302,9 +306,9 @@ class Following(Machine):
             if seq == self._seen:
                 return  # what comes again is no sign that it goes on
             self._sign()
-            self._seen = seq
             if event:
                 self._happened(event)
+            self._seen = seq
         else:
             self._sign()
 
@@ -360,8 +364,8 @@ class Following(Machine):
         self._alive()
         for chunk in page.chunks:
             if chunk.seq > self._seen:
-                self._seen = chunk.seq
                 self._happened(chunk)
+                self._seen = chunk.seq
         self._seen = max(self._seen, page.next)
         if page.closed:
             self._happened(page.closed)

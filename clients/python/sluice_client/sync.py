@@ -95,8 +95,9 @@ class Sluice(ClientState["Answer"]):
 
     `key` is a key or token, or what gives one: it is asked anew when the server says that the last
     one ends or has ended, and running streams are granted the new one. `retry_s` is how long a
-    server may give no sign of life before an answer or a call gives up. `http` is used for all
-    requests where it is given, and is not closed.
+    server may give no sign of life before an answer or a call gives up. `notify` is told when a
+    call has to be made again; answers tell it by their events. `http` is used for all requests
+    where it is given, and is not closed.
 
     Threads may share a client. An answer is iterated by one thread at a time; the others may steer
     it and read what is known of it. There are no threads of its own.

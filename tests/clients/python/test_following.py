@@ -1,8 +1,13 @@
 """The core of an answer: what it asks next, whatever becomes of what it asked before."""
 
+import inspect
 import json
-from collections.abc import Callable
-from itertools import pairwise
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count, pairwise
+from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -49,6 +54,7 @@ NOTHING_NEW = json.dumps(
 ).encode()
 
 Fault = Callable[[World, Ask], Reply]
+Trace = Callable[[FrameType, str, Any], Any]
 
 
 def always(reply: Reply) -> Fault:
@@ -218,6 +224,47 @@ def test_what_was_not_handed_out_is_kept_for_who_comes_again() -> None:
     assert [type(e) for e in taken] == [Opened, *[Chunk] * len(TEXTS), Closed]
     assert (answer.text, answer.after) == (WHOLE, 13)
     assert len(world.asked) == 1
+
+
+@pytest.mark.parametrize("polls", [False, True])
+def test_at_whatever_line_it_is_interrupted_the_text_is_whole(polls: bool) -> None:
+    """Who goes on after Ctrl-C has all of it, and nothing twice."""
+    for line in count(1):
+        world = World()
+        answer = following(world, polls=polls)
+        interrupted = False
+        try:
+            with interrupting(line):
+                list(world.run(answer, piece=100_000))
+        except KeyboardInterrupt:
+            interrupted = True
+        seqs = [e.seq for e in world.run(answer) if isinstance(e, Chunk)]
+        assert answer.text == WHOLE, line
+        assert seqs == sorted(set(seqs)), line
+        if not interrupted:
+            return
+
+
+@contextmanager
+def interrupting(line: int) -> Iterator[None]:
+    """Ctrl-C comes in front of so many-th line of what follows a stream."""
+    left = line
+
+    def trace(frame: FrameType, event: str, _: object) -> Trace | None:
+        nonlocal left
+        if frame.f_code.co_filename != inspect.getsourcefile(Following):
+            return None
+        left -= event == "line"
+        if left == 0:
+            raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
 
 
 def test_a_stream_that_has_come_through_once_is_given_more_time() -> None:

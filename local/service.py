@@ -32,7 +32,7 @@ def connected(options: Namespace, note: Callable[[str], None] = note_) -> Iterat
         ) as client:
             yield client
     except Unreachable as error:
-        raise Failed(f"nothing answers at {url}") from error
+        raise Failed(f"nothing answers at {url} ({error.__cause__})") from error
     except (SluiceError, ValueError) as error:
         raise Failed(str(error)) from error
 

@@ -114,7 +114,9 @@ def test_a_failure_is_one_line(
 
 def test_nothing_answers(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, "ask", "?", "--url", "http://127.0.0.1:9", "--patience", "1")
-    assert (code, err.splitlines()[-1]) == (1, "sluice: nothing answers at http://127.0.0.1:9")
+    why = "[Errno 111] Connection refused"
+    said = f"sluice: nothing answers at http://127.0.0.1:9 ({why})"
+    assert (code, err.splitlines()[-1]) == (1, said)
 
 
 def test_what_was_asked_is_sent(

@@ -136,7 +136,9 @@ class _Showing:
         self._answer.close()
         self._catch_up()
         if not self._steers:
-            self._parting = f"It goes on. The rest of it: {self._again('follow')}"
+            paused = self._answer.status == "paused"
+            how = "It is paused" if paused else "It goes on"
+            self._parting = f"{how}. The rest of it: {self._again('follow')}"
             return False
         try:
             return self._pause()

@@ -216,6 +216,27 @@ def test_who_follows_only_stops_looking(faces: Callable[[str], Scenario]) -> Non
     assert (asking.returncode, out.decode()) == (0, met.text)
 
 
+def test_of_a_paused_answer_nobody_is_told_that_it_goes_on(
+    faces: Callable[[str], Scenario], capsys: pytest.CaptureFixture[str]
+) -> None:
+    met = faces("pace=400")
+    asking = started("ask", "?", "--url", met.url)
+    assert asking.stdout
+    asking.stdout.read(1)
+    [stream] = met.report["streams"]
+    run(capsys, "pause", stream, "--url", met.url)
+    following = started("follow", stream, "--url", met.url)
+    assert following.stderr
+    said = following.stderr.readline()
+    assert said == b"The answer is paused (requested); it goes on when resumed.\n"
+    following.send_signal(signal.SIGINT)
+    _, err = following.communicate(timeout=30)
+    asking.kill()
+    asking.communicate()
+    rest = f"It is paused. The rest of it: sluice follow {stream} --after "
+    assert last_line(err).startswith(rest)
+
+
 def test_an_answer_that_nobody_reads_is_cancelled(faces: Callable[[str], Scenario]) -> None:
     met = faces("pace=100")
     asking = started("ask", "?", "--url", met.url)

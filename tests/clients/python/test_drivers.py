@@ -5,6 +5,7 @@ Both clients, the second on asyncio and on Trio, at the hostile server.
 
 import gc
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import aclosing
 from typing import Any
 
 import anyio
@@ -107,6 +108,9 @@ def test_to_close_without_a_thread_drops_the_connection_and_loses_nothing(
                     break
             assert connections(client) == []
             assert answer.text == said[0]
+            async with aclosing(answer.events()) as events:
+                said += [(await anext(events)).text]  # type: ignore[union-attr]
+            assert connections(client) == []
             said += [chunk.text async for chunk in answer]
             assert "".join(said) == answer.text == report(address("pace=0"))["text"]
 

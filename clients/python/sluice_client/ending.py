@@ -37,9 +37,10 @@ class Ending(Machine):
         replaced = self._replaced
         accepted = 200 <= reply.status < 300
         gone = reply.status == 404 and reply.problem is not None
-        if replaced and replaced.id is None and accepted and (name := named(reply)):
+        name = named(reply) if accepted else None
+        if replaced and name and replaced.id is None:
             replaced.id = name
-        elif replaced and (gone or (accepted and named_in_body(reply) == replaced.id)):
+        elif gone or (replaced and name and named_in_body(reply) == replaced.id):
             self._replaced = None  # its text is kept no longer than needed
         else:
             self._refused(reply)

@@ -54,7 +54,7 @@ def test_who_is_not_there_any_more_is_ended() -> None:
 
 
 def test_a_start_of_which_no_reply_was_seen_is_named_first() -> None:
-    world = World(*faults(LOST, BUSY))
+    world = World(*faults(LOST, PORTAL))
     world.passage.heard = True
     replaced = running(world)
     assert isinstance(replaced.next(), Ask)  # and nothing comes of it

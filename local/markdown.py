@@ -4,15 +4,13 @@ A block that is finished is printed once and scrolls away as all output does. On
 which still changes, is drawn anew, and of that no more than fits.
 """
 
-import os
 import sys
-import termios
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any, Self
+from typing import Self
 
 from markdown_it import MarkdownIt
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -51,7 +49,7 @@ def finished(text: str) -> int:
 
 
 class Live(View):
-    """The view. Within `with` the terminal shows no keys that are typed: they are in the way."""
+    """The view."""
 
     def __init__(self) -> None:
         self._console = Console(file=sys.stdout, highlight=False)
@@ -67,14 +65,8 @@ class Live(View):
         self._changed = threading.Event()
         self._over = False
         self._drawing = threading.Thread(target=self._draw, daemon=True)
-        self._keys: list[Any] | None = None
 
     def __enter__(self) -> Self:
-        if sys.stdin.isatty() and os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp():
-            self._keys = termios.tcgetattr(sys.stdin)
-            silent = termios.tcgetattr(sys.stdin)
-            silent[3] &= ~termios.ECHO
-            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, silent)
         self._region.start()
         self._drawing.start()
         return self
@@ -83,12 +75,8 @@ class Live(View):
         self._over = True
         self._changed.set()
         self._drawing.join()
-        try:
-            self._print(len(self._open.text))
-            self._region.stop()
-        finally:
-            if self._keys:
-                termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._keys)
+        self._print(len(self._open.text))
+        self._region.stop()
 
     def show(self, event: Event) -> None:
         if isinstance(event, Chunk):
@@ -99,8 +87,6 @@ class Live(View):
 
     @contextmanager
     def waiting(self, text: str) -> Iterator[None]:
-        if self._keys:
-            termios.tcflush(sys.stdin, termios.TCIFLUSH)  # what was typed before is no answer
         self._open.footer = text
         self._changed.set()
         try:
@@ -143,7 +129,7 @@ class _Blocks:
         for block in blocks(self.text):
             # A link shows where it leads: a model has chosen its words.
             markdown = Markdown(block, hyperlinks=False, code_theme="ansi_dark")
-            shown = _trimmed(console.render_lines(markdown, options, pad=False))
+            shown = _trimmed(map(_unpadded, console.render_lines(markdown, options, pad=False)))
             if shown:
                 lines += shown if self.first and not lines else [[], *shown]
         return lines
@@ -161,7 +147,19 @@ class _Open(_Blocks):
         return lines[-(console.height - 1) :]
 
 
-def _trimmed(lines: list[list[Segment]]) -> list[list[Segment]]:
+def _unpadded(line: list[Segment]) -> list[Segment]:
+    """Without what shows nothing at its end: it would be copied, and wrap in a narrower window."""
+    for number in range(len(line) - 1, -1, -1):
+        text, style, _ = line[number]
+        if style and style.bgcolor:
+            return line[: number + 1]
+        if text.rstrip(" "):
+            return [*line[:number], Segment(text.rstrip(" "), style)]
+    return []
+
+
+def _trimmed(lines: Iterable[list[Segment]]) -> list[list[Segment]]:
     """Without the empty lines around them."""
-    full = [n for n, line in enumerate(lines) if any(part.text.strip() for part in line)]
-    return lines[full[0] : full[-1] + 1] if full else []
+    every = list(lines)
+    full = [n for n, line in enumerate(every) if any(part.text.strip() for part in line)]
+    return every[full[0] : full[-1] + 1] if full else []

@@ -18,7 +18,8 @@ def streams(options: Namespace) -> int:
         show_json([asdict(one) for one in found])
         return 0
     now_ms = int(time.time() * 1000)
-    show_table(("id", "status", "model", "age", "tokens"), [_row(one, now_ms) for one in found])
+    columns = ("id", "status", "model", "age", "tokens")
+    show_table(columns, [_row(one, now_ms) for one in found], gives_way="model")
     if len(found) == options.limit:
         note(f"There may be more: --limit {options.limit * 5}.")
     return 0

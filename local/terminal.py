@@ -4,11 +4,14 @@ import json
 import math
 import os
 import shutil
+import signal
 import sys
+import termios
 import time
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
-from types import TracebackType
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType, TracebackType
 from typing import Any, Self, TextIO
 
 #: A number stands on the right, with separators; None is a dash.
@@ -29,12 +32,22 @@ def show_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def show_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
-    """Columns in line; in one that holds a number everything stands on the right."""
+def show_table(
+    columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, gives_way: str = ""
+) -> None:
+    """Columns in line; in one that holds a number everything stands on the right. The one that
+    gives way is shortened where the terminal is too narrow.
+    """
     cells = list(rows)
     right = [any(isinstance(row[i], int) for row in cells) for i in range(len(columns))]
     texts = [list(columns), *([_text(cell) for cell in row] for row in cells)]
     widths = [max(map(_width, column)) for column in zip(*texts, strict=True)]
+    if gives_way and sys.stdout.isatty():
+        column = columns.index(gives_way)
+        over = sum(widths) + 2 * len(widths) - 2 - shutil.get_terminal_size().columns
+        widths[column] = max(widths[column] - max(over, 0), _width(gives_way))
+        for row in texts:
+            row[column] = _shortened(row[column], widths[column])
     for number, row in enumerate(texts):
         parts = [
             f"{' ' * (width - _width(text))}{text}"
@@ -80,6 +93,55 @@ def _width(text: str) -> int:
         0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF")
         for c in text
     )
+
+
+def _shortened(text: str, width: int) -> str:
+    """The text within so many columns."""
+    if _width(text) <= width:
+        return text
+    while _width(text) > width - 1:
+        text = text[:-1]
+    return f"{text}…"
+
+
+@contextmanager
+def silent_keys() -> Iterator[None]:
+    """The terminal shows no keys that are typed meanwhile: they are in the way."""
+    if not (sys.stdin.isatty() and os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()):
+        yield
+        return
+    before, silent = termios.tcgetattr(sys.stdin), termios.tcgetattr(sys.stdin)
+    silent[3] &= ~termios.ECHO
+    termios.tcsetattr(sys.stdin, termios.TCSADRAIN, silent)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+
+
+def forget_keys() -> None:
+    """What was typed on the terminal before is no answer to what is asked now."""
+    termios.tcflush(sys.stdin, termios.TCIFLUSH)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """The first Ctrl-C comes behind what is done within, so that this is done whole."""
+    came = False
+
+    def comes(*_: int | FrameType | None) -> None:
+        nonlocal came
+        if came:
+            raise KeyboardInterrupt
+        came = True
+
+    before = signal.signal(signal.SIGINT, comes)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
 
 
 def _styled(text: str, style: str, stream: TextIO) -> str:

@@ -114,7 +114,9 @@ def test_a_failure_is_one_line(
 
 def test_nothing_answers(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, "ask", "?", "--url", "http://127.0.0.1:9", "--patience", "1")
-    assert (code, err.splitlines()[-1]) == (1, "sluice: nothing answers at http://127.0.0.1:9")
+    why = "[Errno 111] Connection refused"
+    said = f"sluice: nothing answers at http://127.0.0.1:9 ({why})"
+    assert (code, err.splitlines()[-1]) == (1, said)
 
 
 def test_what_was_asked_is_sent(
@@ -214,6 +216,27 @@ def test_who_follows_only_stops_looking(faces: Callable[[str], Scenario]) -> Non
     assert (asking.returncode, out.decode()) == (0, met.text)
 
 
+def test_of_a_paused_answer_nobody_is_told_that_it_goes_on(
+    faces: Callable[[str], Scenario], capsys: pytest.CaptureFixture[str]
+) -> None:
+    met = faces("pace=400")
+    asking = started("ask", "?", "--url", met.url)
+    assert asking.stdout
+    asking.stdout.read(1)
+    [stream] = met.report["streams"]
+    run(capsys, "pause", stream, "--url", met.url)
+    following = started("follow", stream, "--url", met.url)
+    assert following.stderr
+    said = following.stderr.readline()
+    assert said == b"The answer is paused (requested); it goes on when resumed.\n"
+    following.send_signal(signal.SIGINT)
+    _, err = following.communicate(timeout=30)
+    asking.kill()
+    asking.communicate()
+    rest = f"It is paused. The rest of it: sluice follow {stream} --after "
+    assert last_line(err).startswith(rest)
+
+
 def test_an_answer_that_nobody_reads_is_cancelled(faces: Callable[[str], Scenario]) -> None:
     met = faces("pace=100")
     asking = started("ask", "?", "--url", met.url)
@@ -250,6 +273,58 @@ def test_in_a_terminal_enter_goes_on_and_ctrl_c_twice_cancels(
     assert [route for route in routes if route != "events"] == [
         *("start", "pause", "resume", "pause", "cancel"),
     ]
+
+
+def test_who_waits_is_told_for_what(faces: Callable[[str], Scenario]) -> None:
+    met = faces("pace=200;chunks=24,status=503;on=pause;retry-after=2")
+    with sluice("ask", "?", "--url", met.url, env={"PYTHONPATH": str(ROOT)}) as terminal:
+        terminal.until(lambda: "Grüße" in terminal.screen.text)
+        terminal.type("\x03")
+        terminal.until(lambda: "; trying again." in terminal.screen.text)
+        terminal.until(lambda: "Pausing. Ctrl-C again cancels." in terminal.screen.text)
+        terminal.until(lambda: "Enter goes on" in terminal.screen.text)
+        terminal.type("\x04")
+        assert terminal.end() == 130
+        assert "It stays paused." in terminal.screen.text
+
+
+def test_who_does_not_want_to_wait_is_told_how_to_end_it(faces: Callable[[str], Scenario]) -> None:
+    met = faces("pace=200;chunks=24,stall=60;on=pause+cancel;times=all")
+    with sluice("ask", "?", "--url", met.url, env={"PYTHONPATH": str(ROOT)}) as terminal:
+        terminal.until(lambda: "Grüße" in terminal.screen.text)
+        for said in ("Pausing. Ctrl-C again cancels.", "Cancelling. Ctrl-C again leaves it"):
+            terminal.type("\x03")
+            terminal.until(lambda said=said: said in terminal.screen.text)  # type: ignore[misc]
+        terminal.type("\x03")
+        assert terminal.end() == 130
+        [stream] = met.report["streams"]
+        words = terminal.screen.text.replace("\n", "")
+        assert f"Nobody knows whether it was cancelled: sluice cancel {stream} --url" in words
+
+
+def test_a_call_that_is_made_again_is_told(
+    faces: Callable[[str], Scenario], capsys: pytest.CaptureFixture[str]
+) -> None:
+    met = faces("pace=100,lost-reply;on=cancel;times=2")
+    run(capsys, "ask", "?", "--url", met.url)
+    [stream] = met.report["streams"]
+    assert run(capsys, "cancel", stream, "--url", met.url)[2] == (
+        f"{LOST}It was over already: completed.\n"
+    )
+
+
+def test_keys_are_not_shown_where_the_text_is_plain(faces: Callable[[str], Scenario]) -> None:
+    met = faces("pace=200;chunks=24")
+    env = {"PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
+    with sluice("ask", "?", "--url", met.url, env=env) as terminal:
+        terminal.until(lambda: "Grüße" in terminal.screen.text)
+        terminal.type("x\r\x03")
+        terminal.until(lambda: "Enter goes on" in terminal.screen.text)
+        assert met.report["requests"][-1]["route"] == "pause"  # that key came before the question
+        terminal.type("\x03")
+        assert terminal.end() == 130
+        assert "^C" not in terminal.raw
+        assert "x\r" not in terminal.raw
 
 
 @pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {}])

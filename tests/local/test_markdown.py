@@ -81,9 +81,10 @@ import sys, time
 from pathlib import Path
 from sluice_client import Chunk
 from local.markdown import Live
+from local.terminal import silent_keys
 
 text, size = Path(sys.argv[1]).read_text(), int(sys.argv[2])
-with Live() as view:
+with silent_keys(), Live() as view:
     for start in range(0, len(text), size):
         view.show(Chunk(start, text[start : start + size]))
         if start % 50 == 0:
@@ -98,8 +99,11 @@ def test_all_of_it_is_there_in_the_end_and_once(tmp_path: Path, size: int) -> No
     with Terminal(*command, env={"PYTHONPATH": str(ROOT)}, width=70, height=20) as terminal:
         assert terminal.end() == 0, terminal.screen.text
         shown = terminal.screen.text
+        lines = terminal.raw.split("\r\n")
     assert words(shown) == words(whole(ANSWER))
     assert "\n\n\n" not in shown
+    # Nothing that shows nothing: it would be copied, and wrap in a window that gets narrower.
+    assert [line for line in lines if line.endswith(" ")] == []
 
 
 def test_of_a_block_that_is_higher_than_the_screen_the_newest_is_seen(tmp_path: Path) -> None:

@@ -1,10 +1,20 @@
 """Tables, notes and progress, on a terminal and elsewhere."""
 
+import signal
 import sys
 
 import pytest
 
-from local.terminal import Progress, bar, counted, note, plain, show_json, show_table
+from local.terminal import (
+    Progress,
+    bar,
+    counted,
+    note,
+    plain,
+    show_json,
+    show_table,
+    uninterrupted,
+)
 from tests.clock import Clock
 
 ESCAPE = "\x1b"
@@ -30,6 +40,37 @@ def test_columns_are_in_line_and_numbers_on_the_right(capsys: pytest.CaptureFixt
 def test_a_table_without_rows_has_its_titles(capsys: pytest.CaptureFixture[str]) -> None:
     show_table(("name", "tokens"), [])
     assert capsys.readouterr().out == "name  tokens\n"
+
+
+@pytest.mark.parametrize(
+    ("columns", "first", "second"),
+    [
+        (17, "a  a long one  12", "b  水門の水     3"),
+        (14, "a  a long…  12", "b  水門の…   3"),
+        (13, "a  a lon…  12", "b  水門…    3"),
+        (2, "a  a l…  12", "b  水…    3"),
+    ],
+)
+def test_where_the_terminal_is_too_narrow_one_column_gives_way(
+    columns: int,
+    first: str,
+    second: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    on_a_terminal(monkeypatch)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    rows = [("a", "a long one", 12), ("b", "水門の水", 3)]
+    show_table(("x", "name", "n"), rows, gives_way="name")
+    assert capsys.readouterr().out.splitlines()[1:] == [first, second]
+
+
+def test_elsewhere_no_column_gives_way(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "2")
+    show_table(("name",), [("a long one",)], gives_way="name")
+    assert "a long one" in capsys.readouterr().out
 
 
 def test_no_cell_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,3 +149,23 @@ def test_progress_elsewhere_is_a_line_every_few_seconds(capsys: pytest.CaptureFi
             progress(f"at {number}")
             clock.now += 1
     assert capsys.readouterr().err == "at 5\nat 10\n"
+
+
+def test_what_is_not_to_be_interrupted_is_done_whole() -> None:
+    done: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        interrupts(done, times=1)
+    assert done == [1, 2]
+    with pytest.raises(KeyboardInterrupt):
+        interrupts(done, times=2)  # who means it is heard
+    assert done == [1, 2, 1]
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def interrupts(done: list[int], *, times: int) -> None:
+    with uninterrupted():
+        done.append(1)
+        for _ in range(times):
+            signal.raise_signal(signal.SIGINT)
+        done.append(2)

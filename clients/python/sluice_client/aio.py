@@ -1,21 +1,31 @@
 """The client for `async`: on asyncio or Trio, as httpx is."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from inspect import isawaitable
-from typing import BinaryIO, Self, TypeVar
+from typing import BinaryIO, Self, TypeVar, get_args
 
 import anyio
 import httpx
 
 from sluice_client.call import LIST_MAX, Call
-from sluice_client.client import AnswerState, ClientState, Wire, body_timeout, loss, new_key
+from sluice_client.client import (
+    LIMITS,
+    AnswerState,
+    ClientState,
+    Notify,
+    Wire,
+    body_timeout,
+    loss,
+    new_key,
+)
 from sluice_client.events import Chunk, Event
 from sluice_client.following import Following
 from sluice_client.machine import TIMES, Ask, Machine, Times, Wait
 from sluice_client.results import Standing, Summary, Usage
 
 T = TypeVar("T")
+E = TypeVar("E")
 
 
 class Alarm:
@@ -45,42 +55,59 @@ class AsyncWire(Wire):
         api_url: str | None,
         retry_s: float,
         times: Times,
+        notify: Notify | None,
     ) -> None:
-        renewable = callable(credential)
-        super().__init__(url, api_url, renewable=renewable, retry_s=retry_s, times=times)
+        super().__init__(
+            url,
+            api_url,
+            renewable=callable(credential),
+            retry_s=retry_s,
+            times=times,
+            notify=notify,
+        )
         self._http = http
         self._credential = credential
         self._key = ""
 
     async def call(self, call: Call[T]) -> T:
-        async for _ in self.run(call, Alarm()):
-            pass
+        async with aclosing(self.run((call,), Alarm())) as events:
+            async for event in events:
+                self.notice(event)
         return call.result
 
-    async def run(self, machine: Machine, alarm: Alarm) -> AsyncGenerator[Event, None]:
-        """The events of a machine, to its end. An alarm ends its waits."""
-        while step := machine.next():
+    async def run(self, machines: Sequence[Machine], alarm: Alarm) -> AsyncGenerator[Event, None]:
+        """The events of machines, each to its end. An alarm ends their waits."""
+        for machine in machines:
+            machine.begin()
             for event in machine.drain():
                 yield event
-            if isinstance(step, Wait):
-                await alarm.wait(step.seconds)
-                continue
-            try:
-                arguments = self.arguments(step, await self._key_for(step))
-                async with self._http.stream(**arguments) as response:
-                    body_timeout(response, step)
-                    machine.began(response.status_code, response.headers)
-                    async for data in response.aiter_bytes():
-                        machine.received(data)
-                        for event in machine.drain():
-                            yield event
-                        if not machine.listens:
-                            break
-                machine.ended()
-            except httpx.RequestError as error:
-                machine.lost(loss(error), error)
-            for event in machine.drain():
-                yield event
+            while step := machine.next():
+                for event in machine.drain():
+                    yield event
+                if isinstance(step, Wait):
+                    await alarm.wait(step.seconds)
+                    continue
+                async with aclosing(self._send(step, machine)) as events:
+                    async for event in events:
+                        yield event
+
+    async def _send(self, ask: Ask, machine: Machine) -> AsyncGenerator[Event, None]:
+        try:
+            arguments = self.arguments(ask, await self._key_for(ask))
+            async with self._http.stream(**arguments) as response:
+                body_timeout(response, ask)
+                machine.began(response.status_code, response.headers)
+                async for data in response.aiter_bytes():
+                    machine.received(data)
+                    for event in machine.drain():
+                        yield event
+                    if not machine.listens:
+                        break
+            machine.ended()
+        except httpx.RequestError as error:
+            machine.lost(loss(error), error)
+        for event in machine.drain():
+            yield event
 
     async def _key_for(self, ask: Ask) -> str:
         if ask.renews or not self._key:
@@ -103,11 +130,12 @@ class AsyncSluice(ClientState["AsyncAnswer"]):
         api_url: str | None = None,
         retry_s: float = 60.0,
         times: Times = TIMES,
+        notify: Notify | None = None,
         http: httpx.AsyncClient | None = None,
     ) -> None:
-        self._http = http or httpx.AsyncClient()
+        self._http = http or httpx.AsyncClient(limits=LIMITS)
         self._owned = http is None
-        self._wire = AsyncWire(self._http, key, url, api_url, retry_s, times)
+        self._wire = AsyncWire(self._http, key, url, api_url, retry_s, times, notify)
         super().__init__(self._wire.conditions)
 
     async def __aenter__(self) -> Self:
@@ -153,13 +181,43 @@ class AsyncSluice(ClientState["AsyncAnswer"]):
         return AsyncAnswer(self._wire, following)
 
 
+class EventIterator(AsyncIterator[E]):
+    """The events of some kinds. No generator around the one that has the connection: of those each
+    would have to be closed, as Trio demands.
+    """
+
+    def __init__(
+        self,
+        begin: Callable[[], Awaitable[AsyncGenerator[Event, None]]],
+        kinds: tuple[type[E], ...],
+    ) -> None:
+        self._begin = begin
+        self._kinds = kinds
+        self._events: AsyncGenerator[Event, None] | None = None
+
+    async def __anext__(self) -> E:
+        if self._events is None:
+            self._events = await self._begin()
+        async for event in self._events:
+            if isinstance(event, self._kinds):
+                return event
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Drop the connection. The stream goes on."""
+        if self._events is not None:
+            await self._events.aclose()
+
+
 class AsyncAnswer(AnswerState):
     """As `Answer`, with `await`. Use it in `async with`, or iterate it to its end: to break off an
     `async for` alone leaves the connection open until Python collects it.
     """
 
-    def __init__(self, wire: AsyncWire, following: Following) -> None:
-        super().__init__(following)
+    def __init__(
+        self, wire: AsyncWire, following: Following, replaced: Following | None = None
+    ) -> None:
+        super().__init__(following, replaced)
         self._wire = wire
         self._alarm = Alarm()
         self._running: AsyncGenerator[Event, None] | None = None
@@ -170,21 +228,18 @@ class AsyncAnswer(AnswerState):
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def __aiter__(self) -> AsyncIterator[Chunk]:
+    def __aiter__(self) -> "EventIterator[Chunk]":
         """As `Answer.__iter__`."""
-        async with aclosing(self.events()) as events:
-            async for event in events:
-                if isinstance(event, Chunk):
-                    yield event
+        return EventIterator(self._begun, (Chunk,))
 
-    async def events(self) -> AsyncGenerator[Event, None]:
+    def events(self) -> "EventIterator[Event]":
         """As `Answer.events`."""
+        return EventIterator(self._begun, get_args(Event))
+
+    async def _begun(self) -> AsyncGenerator[Event, None]:
         await self.aclose()
-        self._following.begin()
-        self._running = self._wire.run(self._following, self._alarm)
-        async with aclosing(self._running) as running:
-            async for event in running:
-                yield event
+        self._running = self._wire.run(self._machines, self._alarm)
+        return self._running
 
     async def read(self) -> str:
         """As `Answer.read`."""
@@ -213,21 +268,22 @@ class AsyncAnswer(AnswerState):
 
     async def grant(self) -> Standing:
         """As `Answer.grant`."""
-        return await self._steer("grant", renews=True)
+        return await self._steer("grant")
 
     def regenerate(self) -> "AsyncAnswer":
         """As `Answer.regenerate`."""
-        return AsyncAnswer(self._wire, self._following.regenerated(new_key()))
+        following = self._following.regenerated(new_key())
+        return AsyncAnswer(self._wire, following, replaced=self._following)
 
     def refine(self, message: str) -> "AsyncAnswer":
         """As `Answer.refine`."""
         return AsyncAnswer(self._wire, self._following.refined(message, new_key()))
 
-    async def _steer(self, how: str, *, renews: bool = False) -> Standing:
+    async def _steer(self, how: str) -> Standing:
         wire, following = self._wire, self._following
         if following.id is None:
             following.id = await wire.call(wire.calls.name(following))
-        standing = await wire.call(wire.calls.steer(following.id, how, renews=renews))
+        standing = await wire.call(wire.calls.steer(following.id, how))
         following.steered(standing.status)
         self._alarm.set()
         return standing

@@ -6,10 +6,11 @@ All of them may be repeated: asked twice, each changes nothing that it had not c
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
+from sluice_client import requests
 from sluice_client.errors import GaveUp
 from sluice_client.following import Following
 from sluice_client.machine import Ask, Conditions, Lost, Machine, Reply
-from sluice_client.naming import named_in_body, named_in_head, stream_path
+from sluice_client.naming import named, stream_path
 from sluice_client.results import Standing, Summary, SummaryPage, Usage
 
 T = TypeVar("T")
@@ -81,40 +82,35 @@ class Calls:
 
     def __init__(self, conditions: Conditions) -> None:
         self._conditions = conditions
+        self._times = conditions.times
 
     def summary(self, stream: str) -> Call[Summary]:
-        return self._call("GET", stream_path(stream), _json(Summary.of))
+        ask = requests.whole(self._times, "GET", stream_path(stream))
+        return Call(self._conditions, ask, _json(Summary.of))
 
     def streams(self, limit: int, page: str | None) -> Call[SummaryPage]:
-        query = f"?limit={limit}" + (f"&page={page}" if page else "")
-        return self._call("GET", f"/v1/streams{query}", _json(SummaryPage.of))
+        ask = requests.streams(self._times, limit, page)
+        return Call(self._conditions, ask, _json(SummaryPage.of))
 
     def usage(self) -> Call[Usage]:
-        return self._call("GET", "/v1/usage", _json(Usage.of))
+        ask = requests.whole(self._times, "GET", "/v1/usage")
+        return Call(self._conditions, ask, _json(Usage.of))
 
-    def steer(self, stream: str, how: str, *, renews: bool = False) -> Call[Standing]:
+    def steer(self, stream: str, how: str) -> Call[Standing]:
         """`how` is `cancel`, `pause`, `resume` or `grant`."""
-        path = stream_path(stream, f"/{how}")
-        return self._call("POST", path, _json(Standing.of), renews=renews)
+        ask = requests.steer(self._times, stream, how)
+        return Call(self._conditions, ask, _json(Standing.of))
 
     def erase(self, stream: str) -> Call[None]:
-        return self._call("DELETE", stream_path(stream), lambda _: None)
+        ask = requests.whole(self._times, "DELETE", stream_path(stream))
+        return Call(self._conditions, ask, lambda _: None)
 
     def export(self, stream: str, write: Callable[[bytes], object]) -> Download:
-        silence_s = self._conditions.times.silence_s
-        path = stream_path(stream, "/export")
-        ask = Ask("GET", path, silence_s, silence_s, streams=True)
-        return Download(self._conditions, ask, write)
+        return Download(self._conditions, requests.export(self._times, stream), write)
 
     def name(self, following: Following) -> Call[str]:
         """The stream of a start of which no reply was seen."""
-        return Call(self._conditions, following.start(asynchronous=True), _name)
-
-    def _call(
-        self, method: str, path: str, read: Callable[[Reply], T], *, renews: bool = False
-    ) -> Call[T]:
-        reply_s = self._conditions.times.reply_s
-        return Call(self._conditions, Ask(method, path, reply_s, reply_s, renews=renews), read)
+        return Call(self._conditions, following.asks_name(), _name)
 
 
 def _json(read: Callable[[Mapping[str, Any]], T]) -> Callable[[Reply], T]:
@@ -122,7 +118,7 @@ def _json(read: Callable[[Mapping[str, Any]], T]) -> Callable[[Reply], T]:
 
 
 def _name(reply: Reply) -> str:
-    named = named_in_head(reply.headers) or named_in_body(reply)
-    if named is None:
+    stream = named(reply)
+    if stream is None:
         raise ValueError("no stream is named")
-    return named
+    return stream

@@ -4,25 +4,40 @@ import hashlib
 import random
 import secrets
 import time
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar, Unpack
 from urllib.parse import urlsplit
 
 import httpx
 
 from sluice_client.call import Calls
-from sluice_client.events import Closed, TokenUsage
+from sluice_client.ending import Ending
+from sluice_client.events import Closed, Reconnecting, TokenUsage
 from sluice_client.following import Following
-from sluice_client.machine import Ask, Conditions, Lost, Passage, Times
+from sluice_client.machine import Ask, Conditions, Lost, Machine, Passage, Times
 from sluice_client.question import Options, Question
 
 A = TypeVar("A", bound="AnswerState")
+
+#: Each answer under way has a connection of its own, and what steers it must not wait for one.
+LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+
+#: Is told when a call has to be made again.
+Notify = Callable[[Reconnecting], object]
 
 
 class Wire:
     """What every request of a client has in common."""
 
     def __init__(
-        self, url: str, api_url: str | None, *, renewable: bool, retry_s: float, times: Times
+        self,
+        url: str,
+        api_url: str | None,
+        *,
+        renewable: bool,
+        retry_s: float,
+        times: Times,
+        notify: Notify | None,
     ) -> None:
         self._stream_url = _address(url)
         self._api_url = _address(api_url) if api_url else self._stream_url
@@ -30,6 +45,12 @@ class Wire:
             times, Passage(times), retry_s, renewable, time.monotonic, random.random
         )
         self.calls = Calls(self.conditions)
+        self._notify = notify
+
+    def notice(self, event: object) -> None:
+        """Tell of what happens to a call, which has no events of its own."""
+        if self._notify and isinstance(event, Reconnecting):
+            self._notify(event)
 
     def arguments(self, ask: Ask, key: str) -> dict[str, Any]:
         """A request, as httpx takes it. Raises ValueError for a key that no header can carry."""
@@ -97,8 +118,12 @@ class ClientState(Generic[A]):
 class AnswerState:
     """What is known of an answer, at any time."""
 
-    def __init__(self, following: Following) -> None:
+    def __init__(self, following: Following, replaced: Following | None = None) -> None:
         self._following = following
+        #: What is to be done one after the other.
+        self._machines: tuple[Machine, ...] = (following,)
+        if replaced is not None:
+            self._machines = (Ending(following.conditions, replaced), following)
 
     @property
     def id(self) -> str | None:
@@ -152,7 +177,15 @@ def new_key() -> str:
 
 
 def _address(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise ValueError("the address must begin with https:// or http://")
+    """The address, without a slash at its end. Raises ValueError."""
+    try:
+        httpx.URL(url)
+        parts = urlsplit(url)
+        named = bool(parts.hostname) and parts.port != 0
+    except (ValueError, httpx.InvalidURL) as error:
+        raise ValueError(f"this is no address: {error}") from error
+    if parts.scheme not in ("http", "https") or not named:
+        raise ValueError("the address must begin with https:// or http://, and name a host")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError("the address must have no user, no query and no fragment")
     return url.rstrip("/")

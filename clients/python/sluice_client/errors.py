@@ -15,13 +15,19 @@ class SluiceError(Exception):
 class _Told(SluiceError):
     """A failure in the server's own words: problem details (RFC 9457) in `problem`."""
 
-    def __init__(self, problem: Mapping[str, Any], fallback: str) -> None:
+    _fallback = ""
+
+    def __init__(self, problem: Mapping[str, Any], *more: object) -> None:
+        super().__init__(problem, *more)  # as they were given: a pickle is made of them
         self.problem = problem
         #: What kind it is, as `limit-exceeded`; the README of Sluice lists them.
         self.type = str(problem.get("type") or "").removeprefix(_TYPE_PREFIX)
         #: Whether the same may pass later.
         self.retryable = problem.get("retryable") is True
-        super().__init__(str(problem.get("detail") or problem.get("title") or fallback))
+
+    def __str__(self) -> str:
+        told = self.problem.get("detail") or self.problem.get("title")
+        return str(told or self._fallback)
 
 
 class Refused(_Told):
@@ -32,9 +38,10 @@ class Refused(_Told):
     def __init__(
         self, problem: Mapping[str, Any], status: int, retry_after: float | None = None
     ) -> None:
-        super().__init__(problem, f"The server answered {status}, and gave no reason.")
+        super().__init__(problem, status, retry_after)
         self.status = status
         self.retry_after = retry_after
+        self._fallback = f"The server answered {status}, and gave no reason."
 
 
 class StreamFailed(_Told):
@@ -43,8 +50,9 @@ class StreamFailed(_Told):
     """
 
     def __init__(self, problem: Mapping[str, Any], finish_reason: str) -> None:
-        super().__init__(problem, "The stream failed, and gave no reason.")
+        super().__init__(problem, finish_reason)
         self.finish_reason = finish_reason
+        self._fallback = "The stream failed, and gave no reason."
 
 
 class GaveUp(SluiceError):

@@ -1,11 +1,10 @@
 """Following one answer to its end, over as many connections as that takes. No I/O."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum, auto
-from types import MappingProxyType
 from typing import Self
 
-from sluice_client import events
+from sluice_client import events, requests
 from sluice_client.errors import SluiceError, StreamFailed
 from sluice_client.events import (
     Chunk,
@@ -19,11 +18,10 @@ from sluice_client.events import (
     Opened,
     Paused,
     Polling,
-    Reconnecting,
     Streaming,
 )
 from sluice_client.machine import Ask, Conditions, Lost, Machine, Reply, Wait
-from sluice_client.naming import named_in_body, named_in_head, stream_path
+from sluice_client.naming import named_in_body, named_in_head
 from sluice_client.question import Question
 from sluice_client.sse import Decoder, Frame, TooLong
 
@@ -33,9 +31,6 @@ VAIN_MAX = 3
 REST_MAX_S = 60.0
 #: Between two polls, or two connections, that bring nothing: at least.
 REST_MIN_S = 0.2
-PAGE_CHUNKS = 1000
-ASYNC = {"Prefer": "respond-async"}
-NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 #: A pause that a fresh credential ends.
 _UNCREDITED = ("expired", "revoked")
@@ -44,7 +39,6 @@ _UNCREDITED = ("expired", "revoked")
 class _For(Enum):
     """What the request under way is for."""
 
-    LEAVE = auto()
     START = auto()
     START_ASYNC = auto()
     GRANT = auto()
@@ -68,24 +62,22 @@ class Following(Machine):
         id: str | None = None,  # noqa: A002 - the word of the wire
         after: int = -1,
         polls: bool = False,
-        replaces: str | None = None,
     ) -> None:
         super().__init__(conditions)
         self.question = question
         self.id = id
-        #: The newest seq seen.
-        self.after = after
+        #: The newest seq seen, and the newest that was handed out.
+        self._seen = self._told = after
         self.model: str | None = str(question.fields["model"]) if question else None
         self.status = "open"
         self.closed: Closed | None = None
         #: Whether a start was sent, so that there may be a stream of which we do not know.
         self.asked = False
-        self._parts: list[str] = []
-        self._out: list[Event] = []
+        #: The text of each chunk, by its seq.
+        self._parts: dict[int, str] = {}
         self._polls = polls
         self._polling = polls
         self._why_polled = ""
-        self._replaces = replaces
         self._now = _For.START
         #: A grant is due; the stream is paused for want of one.
         self._grants = self._uncredited = False
@@ -107,17 +99,14 @@ class Following(Machine):
         return self._polling
 
     @property
-    def text(self) -> str:
-        """All chunks seen, joined; it is kept once."""
-        if len(self._parts) > 1:
-            self._parts = ["".join(self._parts)]
-        return self._parts[0] if self._parts else ""
+    def after(self) -> int:
+        """What was handed out goes so far: who asks for what is behind it misses nothing."""
+        return self._told if self._out else self._seen
 
-    def begin(self) -> None:
-        """Ask, or go on asking after having given up."""
-        self._error = self._cause = None
-        self._failures, self._failing_since = 0, None
-        self.wake()
+    @property
+    def text(self) -> str:
+        """All chunks handed out, joined."""
+        return "".join(self._parts.values())
 
     def next(self) -> Ask | Wait | None:
         try:
@@ -133,23 +122,33 @@ class Following(Machine):
         self._hurries = status != "paused"
         self.wake()
 
-    def drain(self) -> list[Event]:
-        out, self._out = self._out, []
-        return out
+    def drain(self) -> Iterator[Event]:
+        # In this order the text is whole wherever Ctrl-C comes between, and nothing is in it twice.
+        while self._out:
+            event = self._out[0]
+            again = isinstance(event, Chunk) and event.seq in self._parts
+            if isinstance(event, Chunk):
+                self._parts[event.seq] = event.text
+            if isinstance(event, LogEvent):
+                self._told = event.seq
+            self._out.popleft()
+            if not again:
+                yield event
 
     def regenerated(self, key: str) -> Self:
-        """The same question again; who answers it here is cancelled. Raises ValueError."""
+        """The same question again. Raises ValueError."""
         if self.question is None:
             raise ValueError("what was asked is not known here: it was followed, and not started")
-        replaces = None if self.closed else self.id
-        return type(self)(self.conditions, self.question.again(key), replaces=replaces)
+        question = self.question.again(key)
+        return type(self)(self.conditions, question, polls=self._polls)
 
     def refined(self, message: str, key: str) -> Self:
         """A further message behind this answer. Raises ValueError."""
         if self.id is None or self.model is None:
             raise ValueError("what is refined has no name, or no model yet: iterate it first")
         question = self.question or Question({"model": self.model}, key)
-        return type(self)(self.conditions, question.refined(self.id, message, key))
+        refined = question.refined(self.id, message, key)
+        return type(self)(self.conditions, refined, polls=self._polls)
 
     def abandon(self) -> bool:
         """End what was never asked for. False where there may be a stream, which goes on."""
@@ -165,27 +164,23 @@ class Following(Machine):
         self._now = self._wanted()
         self._decoder = None
         self._streamed, self._proven = False, self._passage.streams
-        stream = self.id or ""
+        times, stream = self._times, self.id or ""
         match self._now:
-            case _For.LEAVE:
-                replaced, self._replaces = self._replaces or "", None
-                return self._whole("POST", stream_path(replaced, "/cancel"))
-            case _For.START | _For.START_ASYNC:
-                return self.start(asynchronous=self._now is _For.START_ASYNC)
+            case _For.START:
+                self.asked = True
+                return requests.start(times, self._asked_for, proven=self._proven)
+            case _For.START_ASYNC:
+                return self.asks_name()
             case _For.GRANT:
                 self._grants, self._renews = False, True
-                return self._whole("POST", stream_path(stream, "/grant"))
+                return requests.steer(times, stream, "grant")
             case _For.POLL:
                 self._ended = False
-                query = f"?after={self.after}&limit={PAGE_CHUNKS}&wait={self._times.poll_s}"
-                return self._whole("GET", stream_path(stream, f"/chunks{query}"))
+                return requests.chunks(times, stream, self._seen)
             case _For.FOLLOW:
-                last = {"Last-Event-ID": str(self.after)} if self.after >= 0 else {}
-                return self._stream("GET", stream_path(stream, "/events"), last)
+                return requests.events(times, stream, self._seen, proven=self._proven)
 
     def _wanted(self) -> _For:
-        if self._replaces:
-            return _For.LEAVE
         if self._grants and self.id:
             return _For.GRANT
         polls = self._polls or self._passage.held(self.conditions.clock())
@@ -196,30 +191,16 @@ class Following(Machine):
             return _For.START_ASYNC if polls else _For.START
         return _For.POLL if polls or self._ended else _For.FOLLOW
 
-    def start(self, *, asynchronous: bool) -> Ask:
-        """The start; asynchronous it is answered at once with the stream's name, also where that
-        runs already.
-        """
+    def asks_name(self) -> Ask:
+        """The start, answered with the stream's name alone; once more where it runs already."""
+        self.asked = True
+        return requests.start_async(self._times, self._asked_for)
+
+    @property
+    def _asked_for(self) -> Question:
         if self.question is None:
             raise RuntimeError("what is followed was not started here")
-        self.asked = True
-        key = {"Idempotency-Key": self.question.idempotency_key}
-        body = self.question.body()
-        if asynchronous:
-            return self._whole("POST", "/v1/streams", {**key, **ASYNC}, body)
-        return self._stream("POST", "/v1/streams", key, body)
-
-    def _whole(
-        self, method: str, path: str, headers: Mapping[str, str] = NO_HEADERS, body: bytes = b""
-    ) -> Ask:
-        reply_s = self._times.reply_s
-        return Ask(method, path, reply_s, reply_s, headers, body)
-
-    def _stream(self, method: str, path: str, headers: Mapping[str, str], body: bytes = b"") -> Ask:
-        first_s = self._times.first_byte_s
-        silence_s = self._times.silence_s if self._proven else first_s
-        headers = {"Accept": "text/event-stream", "Cache-Control": "no-store", **headers}
-        return Ask(method, path, first_s, silence_s, headers, body, streams=True)
+        return self.question
 
     # What comes of it.
 
@@ -253,7 +234,7 @@ class Following(Machine):
             self._cut("the connection ended")
 
     def lost(self, how: Lost, error: Exception) -> None:
-        if self._now in (_For.LEAVE, _For.GRANT):
+        if self._now is _For.GRANT:
             return  # what the stream says next tells whether it was of use
         streams = self._decoder or self._now in (_For.START, _For.FOLLOW)
         if not streams or how is Lost.UNREACHED:
@@ -292,8 +273,6 @@ class Following(Machine):
 
     def _answered(self, reply: Reply) -> None:
         match self._now:
-            case _For.LEAVE:
-                return
             case _For.GRANT:
                 if reply.status == 200:
                     self._alive()
@@ -323,13 +302,15 @@ class Following(Machine):
             self._reconnects(frame)
             return
         if frame is not None:
-            seen = self.after
-            self.after, event = events.decode(frame, seen)
+            seq, event = events.decode(frame, self._seen)
+            if seq == self._seen:
+                return  # what comes again is no sign that it goes on
+            self._sign()
             if event:
                 self._happened(event)
-            elif self.after == seen:
-                return  # what comes again is no sign that it goes on
-        self._sign()
+            self._seen = seq
+        else:
+            self._sign()
 
     def _sign(self) -> None:
         """The stream lives."""
@@ -354,8 +335,6 @@ class Following(Machine):
     def _happened(self, event: LogEvent) -> None:
         self._out.append(event)
         match event:
-            case Chunk():
-                self._parts.append(event.text)
             case Opened():
                 self.id, self.model = self.id or event.id, event.model
             case Expiring():
@@ -376,7 +355,7 @@ class Following(Machine):
             self._grants, self.listens = True, False
 
     def _page(self, reply: Reply) -> None:
-        before = self.after
+        before = self._seen
         try:
             page = events.decode_page(reply.json())
         except (ValueError, Foreign):
@@ -384,10 +363,10 @@ class Following(Machine):
             return
         self._alive()
         for chunk in page.chunks:
-            if chunk.seq > self.after:
-                self.after = chunk.seq
+            if chunk.seq > self._seen:
                 self._happened(chunk)
-        self.after = max(self.after, page.next)
+                self._seen = chunk.seq
+        self._seen = max(self._seen, page.next)
         if page.closed:
             self._happened(page.closed)
             return
@@ -396,10 +375,7 @@ class Following(Machine):
         elif self.status == "paused":
             self._grants = self._uncredited  # what was granted did not arrive
         else:
-            self._happened(Paused(self.after, page.reason))
+            self._happened(Paused(self._seen, page.reason))
         self.status = page.status
-        least_s = REST_MIN_S if self.after == before else 0.0
+        least_s = REST_MIN_S if self._seen == before else 0.0
         self._rest(min(max(page.poll_after_s, least_s), REST_MAX_S))
-
-    def _notes(self, attempt: int, delay_s: float, why: str) -> None:
-        self._out.append(Reconnecting(attempt, delay_s, why))

@@ -2,24 +2,28 @@
 
 A machine is driven like this, by the few lines of `sync.py` and of `aio.py`:
 
+    machine.begin()
     while step := machine.next():
         Wait: wait so long
         Ask:  send it; began(status, headers), received(bytes)… while it listens, ended()
               or lost(how, error), wherever the connection broke
 
-and hands out its events by `drain()` at any time between. Clock and chance are given to it.
+and hands out its events by `drain()` at any time between; some may be left from before `begin()`.
+Clock and chance are given to it.
 """
 
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Any
 
 from sluice_client.errors import GaveUp, NotSluice, Refused, SluiceError, Unreachable
-from sluice_client.events import Event
+from sluice_client.events import Event, Reconnecting
 
 #: A reply that is no stream. A page of a poll has at most 512 Ki characters of text, as JSON.
 REPLY_BYTES_MAX = 8 * 1024 * 1024
@@ -110,9 +114,17 @@ class Reply:
 
     @property
     def retry_after_s(self) -> float | None:
-        # The other form of it is a date, which Sluice does not send.
         value = self.headers.get("retry-after", "")
-        return float(value) if value.isascii() and value.isdigit() else None
+        if value.isascii() and value.isdigit():
+            return float(value)
+        # Proxies name a moment, too. It is counted by their clock: ours may be wrong.
+        try:
+            until, now = (
+                parsedate_to_datetime(moment) for moment in (value, self.headers.get("date", ""))
+            )
+            return max((until - now).total_seconds(), 0.0)
+        except (ValueError, TypeError):
+            return None
 
     @property
     def refusal(self) -> Refused:
@@ -188,6 +200,7 @@ class Machine(ABC):
         self._status = 0
         self._headers: Mapping[str, str] = {}
         self._body = bytearray()
+        self._out: deque[Event] = deque()
         #: Whether the rest of the reply is of interest.
         self.listens = True
 
@@ -203,6 +216,13 @@ class Machine(ABC):
     @abstractmethod
     def _answered(self, reply: Reply) -> None:
         """A whole reply is there."""
+
+    def begin(self) -> None:
+        """Ask, or go on asking after having given up."""
+        self._error = self._cause = None
+        self._failures, self._failing_since = 0, None
+        self._renewed = False
+        self.wake()
 
     def next(self) -> Ask | Wait | None:
         """What to do next; None when all is done. Raises the error that ended it."""
@@ -240,9 +260,10 @@ class Machine(ABC):
         """The connection broke, at any moment after `next`."""
         self._failed(how.value, cause=error, reached=how is not Lost.UNREACHED)
 
-    def drain(self) -> list[Event]:
-        """The events since the last time."""
-        return []
+    def drain(self) -> Iterator[Event]:
+        """The events since the last time. What is not taken stays."""
+        while self._out:
+            yield self._out.popleft()
 
     def wake(self) -> None:
         """Ask at once, whatever was to be waited for."""
@@ -305,18 +326,16 @@ class Machine(ABC):
         if left_s > least_s:
             delay_s = min(max(self.conditions.chance() * most_s, least_s), left_s)
             self._rest(delay_s)
-            self._notes(self._failures, delay_s, why)
+            self._out.append(Reconnecting(self._failures, delay_s, why))
         elif isinstance(cause, Refused) and least_s > budget_s:
             self._error = cause  # it says itself when to come again
         elif unheard:
-            self._error, self._cause = Unreachable(_UNREACHABLE), cause
+            reason = f" ({cause})" if str(cause or "") else ""
+            self._error, self._cause = Unreachable(_UNREACHABLE.format(reason)), cause
         else:
             gave_up = f"No sign of life within {budget_s:g} s ({why}). {_GO_ON}"
             self._error, self._cause = GaveUp(gave_up), cause
 
-    def _notes(self, attempt: int, delay_s: float, why: str) -> None:  # noqa: B027 - may be left
-        """A failure will be waited out."""
 
-
-_UNREACHABLE = "Nothing answers at this address. Look whether it is right, and whether it runs."
+_UNREACHABLE = "Nothing answers at this address{}. Look whether it is right, and whether it runs."
 _GO_ON = "Ask again to go on."

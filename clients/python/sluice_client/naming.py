@@ -18,16 +18,21 @@ def stream_path(stream: str, rest: str = "") -> str:
 
 def named_in_head(headers: Mapping[str, str]) -> str | None:
     """The stream that a reply's headers name."""
-    if _ID.fullmatch(named := headers.get("stream-id", "")):
-        return named
+    if _ID.fullmatch(stream := headers.get("stream-id", "")):
+        return stream
     found = _LOCATION.search(headers.get("location", ""))
     return found[1] if found else None
 
 
+def named(reply: Reply) -> str | None:
+    """The stream that a reply names: in its body, where a proxy drops headers."""
+    return named_in_head(reply.headers) or named_in_body(reply)
+
+
 def named_in_body(reply: Reply) -> str | None:
-    """The stream that the reply to an asynchronous start names, where a proxy drops headers."""
+    """The stream that the reply to an asynchronous start names, or to what steers one."""
     try:
-        named = reply.json()["id"]
+        stream = reply.json()["id"]
     except (ValueError, KeyError, TypeError):
         return None
-    return named if isinstance(named, str) and _ID.fullmatch(named) else None
+    return stream if isinstance(stream, str) and _ID.fullmatch(stream) else None

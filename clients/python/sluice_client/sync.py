@@ -1,13 +1,23 @@
 """The client without `await`."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from threading import Event as Alarm
 from typing import BinaryIO, Self, TypeVar
 
 import httpx
 
 from sluice_client.call import LIST_MAX, Call
-from sluice_client.client import AnswerState, ClientState, Wire, body_timeout, loss, new_key
+from sluice_client.client import (
+    LIMITS,
+    AnswerState,
+    ClientState,
+    Notify,
+    Wire,
+    body_timeout,
+    loss,
+    new_key,
+)
 from sluice_client.events import Chunk, Event
 from sluice_client.following import Following
 from sluice_client.machine import TIMES, Ask, Machine, Times, Wait
@@ -27,39 +37,52 @@ class SyncWire(Wire):
         api_url: str | None,
         retry_s: float,
         times: Times,
+        notify: Notify | None,
     ) -> None:
-        renewable = callable(credential)
-        super().__init__(url, api_url, renewable=renewable, retry_s=retry_s, times=times)
+        super().__init__(
+            url,
+            api_url,
+            renewable=callable(credential),
+            retry_s=retry_s,
+            times=times,
+            notify=notify,
+        )
         self._http = http
         self._credential = credential
         self._key = ""
 
     def call(self, call: Call[T]) -> T:
-        for _ in self.run(call, Alarm()):
-            pass
+        for event in self.run((call,), Alarm()):
+            self.notice(event)
         return call.result
 
-    def run(self, machine: Machine, alarm: Alarm) -> Generator[Event, None, None]:
-        """The events of a machine, to its end. An alarm ends its waits."""
-        while step := machine.next():
+    def run(self, machines: Sequence[Machine], alarm: Alarm) -> Generator[Event, None, None]:
+        """The events of machines, each to its end. An alarm ends their waits."""
+        for machine in machines:
+            machine.begin()
             yield from machine.drain()
-            if isinstance(step, Wait):
-                alarm.wait(step.seconds)
-                alarm.clear()
-                continue
-            try:
-                with self._http.stream(**self.arguments(step, self._key_for(step))) as response:
-                    body_timeout(response, step)
-                    machine.began(response.status_code, response.headers)
-                    for data in response.iter_bytes():
-                        machine.received(data)
-                        yield from machine.drain()
-                        if not machine.listens:
-                            break
-                machine.ended()
-            except httpx.RequestError as error:
-                machine.lost(loss(error), error)
-            yield from machine.drain()
+            while step := machine.next():
+                yield from machine.drain()
+                if isinstance(step, Wait):
+                    alarm.wait(step.seconds)
+                    alarm.clear()
+                else:
+                    yield from self._send(step, machine)
+
+    def _send(self, ask: Ask, machine: Machine) -> Generator[Event, None, None]:
+        try:
+            with self._http.stream(**self.arguments(ask, self._key_for(ask))) as response:
+                body_timeout(response, ask)
+                machine.began(response.status_code, response.headers)
+                for data in response.iter_bytes():
+                    machine.received(data)
+                    yield from machine.drain()
+                    if not machine.listens:
+                        break
+            machine.ended()
+        except httpx.RequestError as error:
+            machine.lost(loss(error), error)
+        yield from machine.drain()
 
     def _key_for(self, ask: Ask) -> str:
         if ask.renews or not self._key:
@@ -72,8 +95,9 @@ class Sluice(ClientState["Answer"]):
 
     `key` is a key or token, or what gives one: it is asked anew when the server says that the last
     one ends or has ended, and running streams are granted the new one. `retry_s` is how long a
-    server may give no sign of life before an answer or a call gives up. `http` is used for all
-    requests where it is given, and is not closed.
+    server may give no sign of life before an answer or a call gives up. `notify` is told when a
+    call has to be made again; answers tell it by their events. `http` is used for all requests
+    where it is given, and is not closed.
 
     Threads may share a client. An answer is iterated by one thread at a time; the others may steer
     it and read what is known of it. There are no threads of its own.
@@ -87,11 +111,12 @@ class Sluice(ClientState["Answer"]):
         api_url: str | None = None,
         retry_s: float = 60.0,
         times: Times = TIMES,
+        notify: Notify | None = None,
         http: httpx.Client | None = None,
     ) -> None:
-        self._http = http or httpx.Client()
+        self._http = http or httpx.Client(limits=LIMITS)
         self._owned = http is None
-        self._wire = SyncWire(self._http, key, url, api_url, retry_s, times)
+        self._wire = SyncWire(self._http, key, url, api_url, retry_s, times, notify)
         super().__init__(self._wire.conditions)
 
     def __enter__(self) -> Self:
@@ -144,8 +169,10 @@ class Answer(AnswerState):
     the stream goes on, and to iterate again goes on where that stopped. To end it, `cancel()`.
     """
 
-    def __init__(self, wire: SyncWire, following: Following) -> None:
-        super().__init__(following)
+    def __init__(
+        self, wire: SyncWire, following: Following, replaced: Following | None = None
+    ) -> None:
+        super().__init__(following, replaced)
         self._wire = wire
         self._alarm = Alarm()
         self._running: Generator[Event, None, None] | None = None
@@ -161,14 +188,17 @@ class Answer(AnswerState):
 
         Raises `StreamFailed`, `Refused`, `GaveUp`, `NotSluice`: each has the `text` until then.
         """
-        return (event for event in self.events() if isinstance(event, Chunk))
+        with closing(self.events()) as events:
+            for event in events:
+                if isinstance(event, Chunk):
+                    yield event
 
-    def events(self) -> Iterator[Event]:
+    def events(self) -> Generator[Event, None, None]:
         """All that happens, as it happens. Raises as iterating does, behind the `Closed` event."""
         self.close()
-        self._following.begin()
-        self._running = self._wire.run(self._following, self._alarm)
-        return self._running
+        self._running = self._wire.run(self._machines, self._alarm)
+        with closing(self._running) as running:
+            yield from running
 
     def read(self) -> str:
         """The whole text, once it is there. Raises as iterating does."""
@@ -197,11 +227,12 @@ class Answer(AnswerState):
 
     def grant(self) -> Standing:
         """Let the stream go on by a fresh credential, for which it asks."""
-        return self._steer("grant", renews=True)
+        return self._steer("grant")
 
     def regenerate(self) -> "Answer":
         """Another answer to the same question. This one is cancelled where it still runs."""
-        return Answer(self._wire, self._following.regenerated(new_key()))
+        following = self._following.regenerated(new_key())
+        return Answer(self._wire, following, replaced=self._following)
 
     def refine(self, message: str) -> "Answer":
         """An answer to a further message, behind this conversation and this text. This one is
@@ -209,11 +240,11 @@ class Answer(AnswerState):
         """
         return Answer(self._wire, self._following.refined(message, new_key()))
 
-    def _steer(self, how: str, *, renews: bool = False) -> Standing:
+    def _steer(self, how: str) -> Standing:
         wire, following = self._wire, self._following
         if following.id is None:
             following.id = wire.call(wire.calls.name(following))
-        standing = wire.call(wire.calls.steer(following.id, how, renews=renews))
+        standing = wire.call(wire.calls.steer(following.id, how))
         following.steered(standing.status)
         self._alarm.set()
         return standing

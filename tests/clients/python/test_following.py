@@ -1,8 +1,13 @@
 """The core of an answer: what it asks next, whatever becomes of what it asked before."""
 
+import inspect
 import json
-from collections.abc import Callable
-from itertools import pairwise
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count, pairwise
+from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,7 +25,7 @@ from sluice_client import (
     Unreachable,
 )
 from sluice_client.following import REST_MIN_S, Following
-from sluice_client.machine import Ask, Lost
+from sluice_client.machine import Ask, Lost, Passage, Times
 from sluice_client.question import Question
 
 from tests.clients.python.world import (
@@ -44,7 +49,12 @@ ENDED = Reply(
     json.dumps({"type": "urn:sluice:problem:credential-ended", "detail": "It ended."}).encode(),
 )
 
+NOTHING_NEW = json.dumps(
+    {"chunks": [], "next": -1, "status": "open", "closed": False, "poll_after_ms": 250}
+).encode()
+
 Fault = Callable[[World, Ask], Reply]
+Trace = Callable[[FrameType, str, Any], Any]
 
 
 def always(reply: Reply) -> Fault:
@@ -193,6 +203,70 @@ def test_streaming_is_tried_again_later_and_later() -> None:
     assert [round(b - a) for a, b in pairwise(tried)] == [24, 44, 84]
 
 
+def test_that_it_streams_again_is_told_before_what_streams() -> None:
+    """Also where that is the end alone."""
+    world = World(HELD, always(Reply(200, JSON, NOTHING_NEW)))
+    world.log = [world.log[0], world.log[-1]]
+    world.times = Times(stream_again_s=0.1)
+    world.passage = Passage(world.times)
+    kinds = [type(event) for event in world.run(Following(world.conditions(), None, id=STREAM))]
+    assert kinds == [Polling, Streaming, Opened, Closed]
+
+
+def test_what_was_not_handed_out_is_kept_for_who_comes_again() -> None:
+    world = World()
+    answer = following(world)
+    running = world.run(answer, piece=100_000)  # all of it comes at once
+    taken = [next(running) for _ in range(3)]
+    running.close()
+    assert (answer.text, answer.after) == (TEXTS[0] + TEXTS[1], 3)
+    taken += world.run(answer)
+    assert [type(e) for e in taken] == [Opened, *[Chunk] * len(TEXTS), Closed]
+    assert (answer.text, answer.after) == (WHOLE, 13)
+    assert len(world.asked) == 1
+
+
+@pytest.mark.parametrize("polls", [False, True])
+def test_at_whatever_line_it_is_interrupted_the_text_is_whole(polls: bool) -> None:
+    """Who goes on after Ctrl-C has all of it, and nothing twice."""
+    for line in count(1):
+        world = World()
+        answer = following(world, polls=polls)
+        interrupted = False
+        try:
+            with interrupting(line):
+                list(world.run(answer, piece=100_000))
+        except KeyboardInterrupt:
+            interrupted = True
+        seqs = [e.seq for e in world.run(answer) if isinstance(e, Chunk)]
+        assert answer.text == WHOLE, line
+        assert seqs == sorted(set(seqs)), line
+        if not interrupted:
+            return
+
+
+@contextmanager
+def interrupting(line: int) -> Iterator[None]:
+    """Ctrl-C comes in front of so many-th line of what follows a stream."""
+    left = line
+
+    def trace(frame: FrameType, event: str, _: object) -> Trace | None:
+        nonlocal left
+        if frame.f_code.co_filename != inspect.getsourcefile(Following):
+            return None
+        left -= event == "line"
+        if left == 0:
+            raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
 def test_a_stream_that_has_come_through_once_is_given_more_time() -> None:
     world = World(cut(300, Lost.SILENT))
     list(world.run(following(world)))
@@ -259,6 +333,20 @@ def test_an_ended_credential_is_asked_for_anew_once() -> None:
         assert len(world.asked) == asked
 
 
+def test_who_could_not_give_a_credential_is_asked_again_by_who_goes_on() -> None:
+    world = World(always(ENDED))
+    answer = Following(world.conditions(renewable=True), QUESTION)
+    first = answer.next()
+    assert isinstance(first, Ask)
+    answer.began(ENDED.status, ENDED.headers)
+    answer.received(ENDED.body)
+    answer.ended()
+    assert answer.next().renews  # type: ignore[union-attr] # and there was none to be had
+    list(world.run(answer))
+    assert [ask.renews for ask in world.asked] == [False, True]
+    assert answer.text == WHOLE
+
+
 @pytest.mark.parametrize(
     ("name", "data"),
     [("expiring", {"expires_at": 1}), ("paused", {"reason": "expired"})],
@@ -319,18 +407,15 @@ def test_what_was_never_asked_for_is_cancelled_without_asking() -> None:
     assert (answer.status, world.asked) == ("cancelled", [])
 
 
-def test_another_answer_to_the_same_question_ends_this_one() -> None:
-    world = World(cut(120))
-    answer = following(world)
-    next(world.run(answer))
-    again = answer.regenerated("other")
-    list(world.run(again))
-    assert [(a.method, a.path) for a in world.asked[1:]] == [
-        ("POST", f"/v1/streams/{STREAM}/cancel"),
-        ("POST", "/v1/streams"),
-    ]
-    assert world.asked[2].body == QUESTION.body()
-    assert world.asked[2].headers["Idempotency-Key"] == "other"
+def test_the_same_question_is_asked_again_in_the_same_way() -> None:
+    world = World()
+    answer = following(world, polls=True)
+    list(world.run(answer))
+    list(world.run(answer.regenerated("other")))
+    starts = [ask for ask in world.asked if ask.path == "/v1/streams"]
+    assert [ask.headers["Idempotency-Key"] for ask in starts] == ["key", "other"]
+    assert {ask.body for ask in starts} == {QUESTION.body()}
+    assert not any(ask.streams for ask in world.asked)
 
 
 def test_a_further_message_names_what_it_goes_on_from() -> None:

@@ -3,11 +3,12 @@
 In every case the text is whole, or the error is clear and keeps what there was of the text.
 """
 
-import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 from sluice_client import (
@@ -27,6 +28,9 @@ from sluice_client import (
 )
 
 from tests.clients import hostile
+from tests.clients.python import THEIRS
+
+pytestmark = pytest.mark.filterwarnings(THEIRS)
 
 #: What takes seconds in earnest.
 TIMES = Times(
@@ -57,9 +61,9 @@ def url() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["sync", "async"])
+@pytest.fixture(params=["sync", "asyncio", "trio"])
 def ask(request: pytest.FixtureRequest, url: str) -> Ask:
-    """Asks by one of the two clients, in a scenario that no other test has."""
+    """Asks by one of the clients, in a scenario that no other test has."""
     label = str(hash(request.node.name))
 
     def told(scenario: str, *, retry_s: float = RETRY_S, poll: bool = False) -> Told:
@@ -96,7 +100,7 @@ def read(address: str, retry_s: float, poll: bool) -> Read:
         return events, answer.text, None
 
 
-def read_async(address: str, retry_s: float, poll: bool) -> Read:
+def read_async(backend: str, address: str, retry_s: float, poll: bool) -> Read:
     async def reads() -> Read:
         events: list[Event] = []
         async with httpx.AsyncClient(verify=False) as http:
@@ -109,10 +113,14 @@ def read_async(address: str, retry_s: float, poll: bool) -> Read:
                 return events, answer.text, error
             return events, answer.text, None
 
-    return asyncio.run(reads())
+    return anyio.run(reads, backend=backend)
 
 
-CLIENTS = {"sync": read, "async": read_async}
+CLIENTS: Mapping[str, Callable[[str, float, bool], Read]] = {
+    "sync": read,
+    "asyncio": partial(read_async, "asyncio"),
+    "trio": partial(read_async, "trio"),
+}
 
 
 @pytest.mark.parametrize(
@@ -180,7 +188,7 @@ def test_a_connection_that_ends_at_any_byte_loses_nothing_and_repeats_nothing(
 ) -> None:
     """At some bytes on real connections; `test_following` does it at each of them."""
     whole = len(_events_of(f"{url}/chunks=3,as=whole"))
-    for client, first in (("sync", 0), ("async", step // 2)):
+    for client, first in (("sync", 0), ("asyncio", step // 2), ("trio", step // 4)):
         for at in range(first, whole, step):
             address = f"{url}/chunks=3,{how}={at},{how}={at // 3},as={client}"
             events, text, error = CLIENTS[client](address, RETRY_S, False)

@@ -1,7 +1,7 @@
 """A server, and a way to it, in virtual time: for the core, which does no I/O."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,8 +58,12 @@ class World:
             self.times, self.passage, retry_s, renewable, lambda: self.now, lambda: 1.0
         )
 
-    def run(self, machine: Machine, *, piece: int = 7, requests: int = 500) -> Iterator[Event]:
+    def run(
+        self, machine: Machine, *, piece: int = 7, requests: int = 500
+    ) -> Generator[Event, None, None]:
         """What a driver does. Raises what the machine does."""
+        machine.begin()
+        yield from machine.drain()
         while step := machine.next():
             yield from machine.drain()
             if isinstance(step, Wait):

@@ -13,7 +13,9 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
 # What a kept resource is called by who has to look after it.
-NAMES = {"AWS::DynamoDB::GlobalTable": "table", "AWS::Lambda::Version": "version of a function"}
+NAMES = {"AWS::DynamoDB::GlobalTable": "table"}
+# Kept when an update replaces it; with its function Lambda removes each version, kept or not.
+VERSION = "AWS::Lambda::Version"
 # Removed, and holding what cannot be made again by another deployment.
 LOST = {
     "AWS::DynamoDB::GlobalTable": "tables, with every answer, key and audit entry in them",
@@ -39,7 +41,8 @@ class Plan:
         for resource in resources:
             kind = resource["ResourceType"]
             said = template["Resources"].get(resource["LogicalResourceId"], {})
-            if str(said.get("DeletionPolicy", "")).startswith("Retain"):
+            kept = str(said.get("DeletionPolicy", "")).startswith("Retain")
+            if kept and kind != VERSION:
                 stays.setdefault(kind, []).append(resource["PhysicalResourceId"])
             else:
                 goes[kind] += 1

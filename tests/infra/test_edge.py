@@ -224,9 +224,10 @@ def test_a_firewall_of_one_s_own_is_taken() -> None:
     ("sent", "told"),
     [
         ({"authorization": "Bearer key"}, {"sluice-authorization": "Bearer key"}),
+        ({"accept-encoding": "gzip, br"}, {}),
         ({"sluice-authorization": "Bearer forged", "sluice-viewer": "192.0.2.1"}, {}),
     ],
-    ids=["with a credential", "with what only the edge may say"],
+    ids=["with a credential", "that takes gzip", "with what only the edge may say"],
 )
 def test_what_the_edge_tells_of_a_viewer(sent: dict[str, str], told: dict[str, str]) -> None:
     request = {"method": "GET", "uri": "/v1/streams", "headers": _values(sent)}

@@ -82,6 +82,8 @@ def main(options: list[str]) -> None:
 def _destroy(cloudformation: Any, stack: str, yes: bool) -> None:
     pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack)
     resources = [found for page in pages for found in page["StackResourceSummaries"]]
+    if not any(found["LogicalResourceId"].startswith("StreamsTable") for found in resources):
+        sys.exit(f"destroy: the stack {stack} has nothing of Sluice in it")
     deployed = cloudformation.get_template(StackName=stack, TemplateStage="Processed")
     template = deployed["TemplateBody"]
     if isinstance(template, str):  # the SDK has read it, where it was JSON

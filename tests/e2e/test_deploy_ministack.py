@@ -188,15 +188,9 @@ def test_an_update_leaves_no_difference_and_a_removal_nothing(deployed: Deployed
     assembly = ("--app", str(account.assembly), "--no-change-set")
     account.run(str(deploy.CDK), "diff", "--fail", *assembly, STACK)
 
-    asked = subprocess.run(
-        [sys.executable, "-m", "infra.destroy", STACK],
-        cwd=ROOT,
-        env=account.environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    others = destroy(account, "CDKToolkit", "--yes").stderr
+    assert others == "destroy: the stack CDKToolkit has nothing of Sluice in it\n"
+    asked = destroy(account, STACK)
     assert "tables, with every answer" in asked.stdout
     assert "nobody can be asked here" in asked.stderr
     said = account.run(sys.executable, "-m", "infra.destroy", STACK, "--yes")
@@ -204,3 +198,15 @@ def test_an_update_leaves_no_difference_and_a_removal_nothing(deployed: Deployed
     assert not account.client("dynamodb").list_tables()["TableNames"]
     buckets = [b["Name"] for b in account.client("s3").list_buckets()["Buckets"]]
     assert not [name for name in buckets if "pagebucket" in name]
+
+
+def destroy(account: Account, *options: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "infra.destroy", *options],
+        cwd=ROOT,
+        env=account.environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )

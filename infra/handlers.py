@@ -8,17 +8,22 @@ import io
 import json
 import mimetypes
 import re
+import time
 import urllib.request
 import zipfile
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from botocore.exceptions import ClientError
 from botocore.session import Session
 
 # A function runs no longer (`infra/custom.py`).
 RUN = timedelta(minutes=2)
+# Until IAM knows everywhere what a role that has just been made may do.
+WAITS_S = (1, 2, 4, 8, 16)
 HASHED = re.compile(r"-[A-Z0-9]{8}\.")
+Work = Callable[[], dict[str, str] | None]
 
 
 def secret(event: dict[str, Any], _context: object) -> None:
@@ -88,11 +93,11 @@ def _unwanted(held: list[dict[str, Any]], files: dict[str, bytes]) -> list[str]:
     return [item["Key"] for item in others]
 
 
-def _answer(event: dict[str, Any], work: Callable[[], dict[str, str] | None]) -> None:
+def _answer(event: dict[str, Any], work: Work) -> None:
     told = {name: event[name] for name in ("StackId", "RequestId", "LogicalResourceId")}
     told["PhysicalResourceId"] = event.get("PhysicalResourceId", event["LogicalResourceId"])
     try:
-        data = work() or {}
+        data = _patiently(work) or {}
         told |= {"Status": "SUCCESS", "Data": data, "NoEcho": bool(data)}
     except Exception as error:  # noqa: BLE001 - CloudFormation waits for an answer
         told |= {"Status": "FAILED", "Reason": f"{type(error).__name__}: {error}"[:400]}
@@ -100,3 +105,14 @@ def _answer(event: dict[str, Any], work: Callable[[], dict[str, str] | None]) ->
     body, headers = json.dumps(told).encode(), {"Content-Type": ""}
     asked = urllib.request.Request(event["ResponseURL"], body, headers, method="PUT")  # noqa: S310
     urllib.request.urlopen(asked, timeout=30).close()  # noqa: S310 - an address of AWS's own
+
+
+def _patiently(work: Work) -> dict[str, str] | None:
+    for wait_s in WAITS_S:
+        try:
+            return work()
+        except ClientError as error:
+            if not error.response["Error"]["Code"].startswith("AccessDenied"):
+                raise
+            time.sleep(wait_s)
+    return work()

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.error import HTTPError
 
 import pytest
+from botocore.exceptions import ClientError
 from botocore.session import Session
 from moto import mock_aws
 
@@ -123,6 +124,28 @@ def test_where_an_answer_is_lost_lambda_asks_again_and_gets_the_same(
     handlers.secret(request, None)
     lost, arrived = got
     assert lost == arrived
+
+
+@pytest.mark.parametrize(
+    ("denied", "status"), [(3, "SUCCESS"), (6, "FAILED")], ids=["for a while", "for good"]
+)
+def test_a_role_that_is_new_is_given_time(
+    answers: tuple[str, Answers], monkeypatch: pytest.MonkeyPatch, denied: int, status: str
+) -> None:
+    url, got = answers
+    waited: list[float] = []
+    monkeypatch.setattr("time.sleep", waited.append)
+
+    def work() -> dict[str, str]:
+        if len(waited) < denied:
+            raise ClientError({"Error": {"Code": "AccessDeniedException"}}, "GetSecretValue")
+        return {"Secret": "of the edge"}
+
+    handlers._answer(asked(url), work)
+    assert got[-1]["Status"] == status
+    assert len(waited) == min(denied, 5)
+    # It answers before its function ends, and before CloudFormation waits no longer.
+    assert sum(waited) < handlers.RUN.total_seconds() / 2
 
 
 def test_what_goes_wrong_is_answered_and_not_waited_for(answers: tuple[str, Answers]) -> None:

@@ -67,6 +67,7 @@ def main(options: list[str]) -> None:
     parser.add_argument("--profile")
     parser.add_argument("--yes", action="store_true", help="do not ask")
     asked = parser.parse_args(options)
+    region = None
     try:
         session = boto3.Session(profile_name=asked.profile)
         region = os.environ.get("AWS_REGION") or session.region_name
@@ -76,7 +77,8 @@ def main(options: list[str]) -> None:
     except WaiterError:
         sys.exit(f"destroy: {asked.stack} is not removed; its events say what stood in the way")
     except (BotoCoreError, ClientError) as wrong:
-        sys.exit(f"destroy: {wrong}")
+        where = f" (in {region})" if region else ""
+        sys.exit(f"destroy: {wrong}{where}")
 
 
 def _destroy(cloudformation: Any, stack: str, yes: bool) -> None:
@@ -88,6 +90,9 @@ def _destroy(cloudformation: Any, stack: str, yes: bool) -> None:
     template = deployed["TemplateBody"]
     if isinstance(template, str):  # the SDK has read it, where it was JSON
         template = json.loads(template)
+    # Of several accounts and regions, which one this is.
+    [described] = cloudformation.describe_stacks(StackName=stack)["Stacks"]
+    print(described["StackId"])
     print(Plan.of(resources, template).told())
     if not yes:
         _ask(stack)

@@ -16,7 +16,7 @@ import pytest
 
 from infra import deploy
 from shared import schema
-from tests.e2e.emulated_account import ROOT, STACK, Account, Deployed
+from tests.e2e.emulated_account import REGION, ROOT, STACK, Account, Deployed
 
 pytestmark = pytest.mark.e2e
 
@@ -191,6 +191,7 @@ def test_an_update_leaves_no_difference_and_a_removal_nothing(deployed: Deployed
     others = destroy(account, "CDKToolkit", "--yes").stderr
     assert others == "destroy: the stack CDKToolkit has nothing of Sluice in it\n"
     asked = destroy(account, STACK)
+    assert asked.stdout.startswith(f"arn:aws:cloudformation:{REGION}:000000000000:stack/{STACK}/")
     assert "tables, with every answer" in asked.stdout
     assert "nobody can be asked here" in asked.stderr
     said = account.run(sys.executable, "-m", "infra.destroy", STACK, "--yes")

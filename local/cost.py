@@ -6,7 +6,7 @@ The price of the model is never in it: that is between you and its provider.
 import math
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from local import prices
 from local.terminal import note, show_json, show_table
@@ -27,11 +27,22 @@ POLL_RRU = 1.5
 LOOK_RRU = 0.5
 #: How long a request to `api` takes, in s.
 POLL_S = 0.05
-#: One event on the wire, beside its text, and one log line for a request.
+#: One event on the wire, beside its text.
 EVENT_BYTES = 50
-LOG_BYTES = 1500
+#: What is logged of an answer and its production, of a connection, of a poll, of a stream that
+#: `produce` takes with what its client polls, and by Lambda of each invocation.
+ANSWER_LOG_BYTES = 1450
+CONNECTION_LOG_BYTES = 750
+POLL_LOG_BYTES = 400
+ASYNC_LOG_BYTES = 1500
+LAMBDA_LOG_BYTES = 400
 #: A sweep each minute: the shards of the index of open streams, within a second.
 SWEEP_RRU = 10
+#: What watches a stack with one model (docs/decisions/observability.md): metrics of the functions
+#: where everything happens, those that an alarm looks at, and the edge's.
+METRICS = 85
+ALARM_METRICS = 43
+EDGE_METRICS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +95,7 @@ def answer_wru(load: Load) -> float:
 
 
 def foreseen(load: Load) -> list[Line]:
-    """A month's bill for a load."""
+    """A month's bill for a load, beside what is `standing`."""
     sizes = chunks(load)
     gap_s = load.answer_s / max(len(sizes), 1)
     polls = load.answers * load.polled * math.ceil(load.answer_s / max(gap_s, 0.25))
@@ -98,28 +109,58 @@ def foreseen(load: Load) -> list[Line]:
     text = load.tokens * TOKEN_BYTES
     sent = (load.answers + followers) * (text + len(sizes) * EVENT_BYTES)
     stored = load.answers * (text + len(sizes) * RECORD_BYTES + 6 * 1024)
-    minutes = MONTH_S / 60
     lines = [
         line("Lambda: answers and followers", seconds * gb, "GB-s", prices.LAMBDA_GB_S),
         line("Lambda: polls", polls * POLL_S * gb, "GB-s", prices.LAMBDA_GB_S),
         line("Lambda: requests", requests, "", prices.LAMBDA_REQUEST),
-        line("Lambda: the sweep, each minute", minutes * 0.2 * 0.25, "GB-s", prices.LAMBDA_GB_S),
         line("DynamoDB: writes", wru, "WRU", prices.WRU),
         line("DynamoDB: reads", rru, "RRU", prices.RRU),
-        line("DynamoDB: reads of the sweep", minutes * SWEEP_RRU, "RRU", prices.RRU),
         line(
             f"DynamoDB: storage for {load.retention_days} days",
             stored * load.retention_days / 30 / 1e9,
             "GB",
             prices.STORED_GB_MONTH,
         ),
-        line("CloudWatch: logs", requests * LOG_BYTES / 1e9, "GB", prices.LOGS_GB),
+        line("CloudWatch: logs", logged(load, polls) / 1e9, "GB", prices.LOGS_GB),
     ]
     if load.edge:
         lines += [
             line("CloudFront: requests", requests, "", prices.EDGE_REQUEST),
             line("CloudFront: to the internet", sent / 1e9, "GB", prices.EDGE_GB),
         ]
+    return lines
+
+
+def logged(load: Load, polls: float) -> float:
+    """The bytes that a load with so many polls has in the log."""
+    waiting = load.answers * load.polled
+    connections = load.answers - waiting + load.answers * load.followers
+    invocations = connections + 2 * waiting + polls
+    return (
+        load.answers * ANSWER_LOG_BYTES
+        + connections * CONNECTION_LOG_BYTES
+        + waiting * ASYNC_LOG_BYTES
+        + polls * POLL_LOG_BYTES
+        + invocations * LAMBDA_LOG_BYTES
+    )
+
+
+def standing(*, edge: bool = True) -> list[Line]:
+    """What a month costs whatever is asked. The metrics of the functions are those of a stack in
+    which all of them are told each hour.
+    """
+    minutes = MONTH_S / 60
+    lines = [
+        line("Lambda: the sweep, each minute", minutes * 0.2 * 0.25, "GB-s", prices.LAMBDA_GB_S),
+        line("DynamoDB: reads of the sweep", minutes * SWEEP_RRU, "RRU", prices.RRU),
+        line("CloudWatch: metrics, at most", METRICS, "", prices.METRIC_MONTH),
+        line("CloudWatch: metrics in alarms", ALARM_METRICS, "", prices.ALARM_METRIC_MONTH),
+        line("CloudWatch: the dashboard", 1, "", prices.DASHBOARD_MONTH),
+        line("CloudWatch: the ranking of tenants", 1, "", prices.RULE_MONTH),
+        line("KMS: the key of the alarms", 1, "", prices.KEY_MONTH),
+    ]
+    if edge:
+        lines.append(line("CloudFront: metrics", EDGE_METRICS, "", prices.METRIC_MONTH))
     return lines
 
 
@@ -132,9 +173,8 @@ def cost(options: Namespace) -> int:
     if options.stack:
         from local import billed
 
-        lines = billed.lines(options)
+        lines, more = billed.lines(options), None
         said = f"{options.stack} over the last {options.days} days, as CloudWatch counted it"
-        answers = None
     else:
         load = Load(
             answers=options.answers,
@@ -145,36 +185,37 @@ def cost(options: Namespace) -> int:
             polled=options.polled,
             followers=options.followers,
         )
-        lines, answers = foreseen(load), load.answers
+        of_answers, always = foreseen(load), standing()
+        lines = [*of_answers, *always]
         each = f"{load.tokens:,} tokens in {load.answer_s:.1f} s"
         said = f"A month of {load.answers:,} answers, each {each}"
-    total = sum(line.usd for line in lines)
-    if options.json:
-        show_json(
-            {
-                "prices": prices.AS_OF,
-                "lines": [
-                    {"what": one.what, "amount": one.amount, "unit": one.unit, "usd": one.usd}
-                    for one in lines
-                ],
-                "usd": total,
-            }
+        more = (
+            f"That is {_usd(of_answers) / load.answers * 1000:.3f} USD for 1,000 answers, and "
+            f"{_usd(always):.2f} whatever is asked."
         )
+    if options.json:
+        told = [asdict(one) for one in lines]
+        show_json({"prices": prices.AS_OF, "lines": told, "usd": _usd(lines)})
         return 0
     print(f"{said}.\nPrices of us-east-1, {prices.AS_OF}; the model's own is not counted.\n")
-    show_table(("", "amount", "", "USD"), _rows(lines, total))
-    if answers:
-        note(f"That is {total / answers * 1000:.3f} USD for 1,000 answers.")
+    show_table(("", "amount", "", "USD"), _rows(lines))
+    if more:
+        note(more)
     return 0
 
 
-def _rows(lines: Sequence[Line], total: float) -> list[tuple[str, str, str, str]]:
+def _usd(lines: Sequence[Line]) -> float:
+    return sum(line.usd for line in lines)
+
+
+def _rows(lines: Sequence[Line]) -> list[tuple[str, str, str, str]]:
+    total = f"{_usd(lines):,.2f}"
     texts = [(one.what, _amount(one.amount), one.unit, f"{one.usd:,.2f}") for one in lines]
     width = max(len(row[1]) for row in texts)
-    money = max(len(f"{total:,.2f}"), *(len(row[3]) for row in texts))
+    money = max(len(total), *(len(row[3]) for row in texts))
     return [
         *((what, amount.rjust(width), unit, usd.rjust(money)) for what, amount, unit, usd in texts),
-        ("all", "".rjust(width), "", f"{total:,.2f}".rjust(money)),
+        ("all", "".rjust(width), "", total.rjust(money)),
     ]
 
 

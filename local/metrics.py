@@ -1,7 +1,8 @@
-"""The metrics of the local run: `GET /metrics`, in the text format of Prometheus or as JSON."""
+"""The metrics of the local run: `GET /metrics`, for Prometheus as text, for the page as JSON."""
 
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -48,21 +49,36 @@ class Figures:
             if isinstance(child, Counter):
                 child.inc(figures[metric.name])
             else:
-                child.observe(figures[metric.name] / (1000 if metric.unit == "Milliseconds" else 1))
+                child.observe(figures[metric.name] / _scale(metric))
 
     def text(self) -> bytes:
         return generate_latest(self._registry)
 
     def document(self) -> dict[str, Any]:
-        """The same for a page: each sample by its name and labels."""
-        return {
-            "samples": [
-                {"name": sample.name, "labels": sample.labels, "value": sample.value}
-                for family in self._registry.collect()
-                for sample in family.samples
-                if not sample.name.endswith("_created")
-            ]
-        }
+        """The same for a page, by the names of `shared.metrics`, all labels together.
+
+        A count is a number. Of a distribution there is how many values are in each bucket
+        (`counts`), and up to what, in ms or a second (`bounds`): the last bucket has no bound.
+        What was never told is not there.
+        """
+        metrics = (metric for line in LINES for metric in line.metrics)
+        return {metric.name: told for metric in metrics if (told := self._together(metric))}
+
+    def _together(self, metric: Metric) -> float | dict[str, list[float]] | None:
+        family = self._families[metric.name]
+        samples = [sample for each in family.collect() for sample in each.samples]
+        if isinstance(family, Counter):
+            return sum(sample.value for sample in samples if sample.name.endswith("_total"))
+        up_to: dict[float, float] = {}
+        for sample in samples:
+            if "le" in sample.labels:
+                bound = float(sample.labels["le"]) * _scale(metric)
+                up_to[bound] = up_to.get(bound, 0) + sample.value
+        if not up_to:
+            return None
+        *bounds, _ = up_to
+        counts = [after - before for before, after in pairwise((0, *up_to.values()))]
+        return {"bounds": bounds, "counts": counts}
 
     def _family(self, metric: Metric, line: Line) -> Counter | Histogram:
         name = "sluice_" + re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", metric.name).lower()
@@ -74,6 +90,11 @@ class Figures:
                 return Histogram(f"{name}_seconds", metric.about, buckets=_SECONDS, **about)
             case "Count/Second":
                 return Histogram(name, metric.about, buckets=_A_SECOND, **about)
+
+
+def _scale(metric: Metric) -> int:
+    """Of a metric's own unit in that of Prometheus."""
+    return 1000 if metric.unit == "Milliseconds" else 1
 
 
 def with_metrics(app: ASGIApp, figures: Figures) -> ASGIApp:

@@ -47,9 +47,9 @@ class Client:
         self._at = f"{self._url}/{scenario},as={self._label}"
         return self
 
-    def start(self, key: str = "a", **headers: str) -> httpx.Response:
+    def start(self, key: str = "a", body: Any = BODY, **headers: str) -> httpx.Response:
         headers |= {"Idempotency-Key": key}
-        return self._http.post(f"{self._at}/v1/streams", json=BODY, headers=headers)
+        return self._http.post(f"{self._at}/v1/streams", json=body, headers=headers)
 
     def begin(self) -> str:
         """A stream that nobody waits for; its path."""
@@ -264,6 +264,22 @@ def test_a_cancel_ends_it(client: Client) -> None:
     path = client.faces("pace=1000").begin()
     assert client.post(f"{path}/cancel").json()["status"] == "cancelled"
     assert client.get(f"{path}/events").text.count('"finish_reason":"cancelled"') == 1
+
+
+def test_a_start_cancels_its_parent(client: Client) -> None:
+    path = client.faces("pace=1000").begin()
+    child = {**BODY, "parent": path.rpartition("/")[2]}
+    assert client.start(key="b", body=child, prefer="respond-async").status_code == 202
+    assert client.get(path).json()["status"] == "cancelled"
+    assert client.report()["streams_begun"] == 2
+
+
+def test_where_its_credential_ends_it_waits_for_a_grant(client: Client) -> None:
+    path = client.faces("expires=3").begin()
+    page = client.get(f"{path}/chunks").json()
+    assert (page["status"], page["reason"], len(page["chunks"])) == ("paused", "expired", 3)
+    assert client.post(f"{path}/grant").status_code == 200
+    assert text(client.get(f"{path}/events").text) == client.report()["text"]
 
 
 def test_what_a_log_is_like(client: Client) -> None:

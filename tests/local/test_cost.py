@@ -1,18 +1,24 @@
 """What answers cost: foreseen, and held against what a run really asks of the store."""
 
 import json
+import logging
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from bench.counting import Counting
 from functions import stream
+from functions.emf import emf
 from functions.wiring import Services
 from local import prices
-from local.cost import ASYNC_WRU, Load, answer_wru, foreseen
+from local.cost import ASYNC_WRU, LAMBDA_LOG_BYTES, Load, answer_wru, foreseen, logged
+from shared.logger import logger
 from shared.settings import Settings
 from tests.e2e.local_run import SLUICE
-from tests.functions.conftest import ASYNC, Sluice, client, running, start_body
+from tests.functions.conftest import Sluice, client, running, start_body
 from tests.simulation.clock import virtual
 
 
@@ -51,14 +57,51 @@ async def test_so_are_those_of_an_answer_that_waits_for_its_producer() -> None:
         sluice.services = services
         sluice.__post_init__()
         model = "demo?tokens=100&rate=50&ttft=800"
-        begun = await sluice.api.post("/v1/streams", json=start_body(model), headers=ASYNC)
-        path, after, closed = begun.json()["chunks_url"], -1, False
-        while not closed:
-            page = (await sluice.api.get(path, params={"after": after, "wait": 5})).json()
-            after, closed = page["next"], page["closed"]
-        await sluice.productions.tasks[0]
+        await by_polls(sluice, model)
     foreseen_wru = answer_wru(Load(answers=1, tokens=100)) + ASYNC_WRU
     assert foreseen_wru == pytest.approx(store.counts.wru, rel=0.1)
+
+
+@pytest.mark.parametrize("polled", [False, True])
+@virtual
+async def test_so_is_what_they_log(polled: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """But for the lines that Lambda writes itself, which are as its documentation shows them."""
+    with to_standard_output():
+        async with running(metrics=emf(Settings(), "stream")) as sluice:
+            polls = await (by_polls if polled else attached)(sluice, "demo?tokens=100&rate=50")
+            written = capsys.readouterr().out
+    load = Load(answers=1, tokens=100, polled=float(polled))
+    by_lambda = (polls + (2 if polled else 1)) * LAMBDA_LOG_BYTES
+    assert logged(load, polls) - by_lambda == pytest.approx(len(written), rel=0.15)
+
+
+@contextmanager
+def to_standard_output() -> Iterator[None]:
+    """The log's lines go where standard output leads now, as on Lambda."""
+    handler = logger.registered_handler
+    assert isinstance(handler, logging.StreamHandler)
+    before = handler.setStream(sys.stdout)
+    try:
+        yield
+    finally:
+        if before:
+            handler.setStream(before)
+
+
+async def attached(sluice: Sluice, model: str) -> int:
+    answer = await sluice.stream.post("/v1/streams", json=start_body(model))
+    assert "event: closed" in answer.text
+    return 0
+
+
+async def by_polls(sluice: Sluice, model: str) -> int:
+    """Have it produced and poll it to its end; the number of polls."""
+    path, after, closed, polls = f"/v1/streams/{await sluice.launched(model)}/chunks", -1, False, 0
+    while not closed:
+        page = (await sluice.api.get(path, params={"after": after, "wait": 5})).json()
+        after, closed, polls = page["next"], page["closed"], polls + 1
+    await sluice.productions.tasks[0]
+    return polls
 
 
 def test_the_bill_grows_with_what_is_asked() -> None:
@@ -100,6 +143,7 @@ def test_the_command_shows_a_bill() -> None:
     assert said.returncode == 0, said.stderr
     assert "1,000 answers, each 500 tokens" in said.stdout
     assert "DynamoDB: writes" in said.stdout
+    assert "for 1,000 answers, and 36.78 whatever is asked" in said.stderr
     bill = json.loads(sluice_cost("--answers", "1000", "--json").stdout)
     assert bill["usd"] == pytest.approx(sum(line["usd"] for line in bill["lines"]))
     assert bill["prices"] == prices.AS_OF

@@ -1,5 +1,9 @@
 """`GET /metrics` of the local run."""
 
+import re
+from math import inf
+from pathlib import Path
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.responses import PlainTextResponse
@@ -40,9 +44,30 @@ async def test_it_needs_no_key_and_everything_else_goes_on(figures: Figures) -> 
         assert answer.headers["content-type"].startswith("text/plain; version=")
         assert "sluice_answers_completed_total" in answer.text
         assert (await asking.get("/other")).text == "else"
-        told = (await asking.get("/metrics", headers={"accept": "application/json"})).json()
-    values = {(each["name"], *each["labels"].values()): each["value"] for each in told["samples"]}
-    assert values["sluice_answers_completed_total", "local", "demo", "none"] == 2
+        told = await asking.get("/metrics", headers={"accept": "application/json"})
+        assert told.json() == figures.document()
+
+
+def test_a_page_is_told_all_of_a_figure_together(figures: Figures) -> None:
+    metrics = figures.metrics(Settings())
+    metrics.tell(ANSWER, {"AnswersCompleted": 1}, model="unknown")
+    metrics.tell(PRODUCTION, {"TimeToFirstToken": 240.0, "TokensPerSecond": 9000}, model="demo")
+    told = figures.document()
+    assert told["AnswersCompleted"] == 3
+    assert set(told) == {"AnswersCompleted", "OutputTokens", "TimeToFirstToken", "TokensPerSecond"}
+
+    def buckets(name: str) -> dict[float, float]:
+        bounds, counts = told[name]["bounds"], told[name]["counts"]
+        return {bound: n for bound, n in zip([*bounds, inf], counts, strict=True) if n}
+
+    assert buckets("TimeToFirstToken") == {250: 1, 500: 1}
+    assert buckets("TokensPerSecond") == {50: 1, inf: 1}
+
+
+def test_the_page_shows_metrics_that_there_are() -> None:
+    shown = re.findall(r'\["[^"]+", "(\w+)", ', Path("web/src/local-run.ts").read_text())
+    assert "TakenOver" in shown
+    assert set(shown) <= {metric.name for line in LINES for metric in line.metrics}
 
 
 async def test_no_page_of_another_name_reads_it(figures: Figures) -> None:

@@ -8,6 +8,9 @@ from tests.simulation.cases import CASES
 from tests.simulation.exhaustive import explore
 from tests.simulation.mutants import MUTANTS
 
+# Thousands of runs of what other tests cover: counted, each would take twice as long.
+pytestmark = pytest.mark.no_cover
+
 BY_NAME = {case.name: case for case in CASES}
 
 

@@ -12,6 +12,9 @@ from tests.simulation.checks import CHECKS, complaints
 from tests.simulation.mutants import MUTANTS, first_found
 from tests.simulation.run import simulate
 
+# Thousands of runs of what other tests cover: counted, each would take twice as long.
+pytestmark = pytest.mark.no_cover
+
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = 50
 

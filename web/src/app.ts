@@ -263,6 +263,7 @@ export class App {
     if (is === "closed" || (is === "paused") !== (before === "paused"))
       void this.#history.refresh();
     if (is === "closed" || is === "limited") void this.#refreshUsage();
+    if (is === "closed") this.#panel.ended();
   }
 
   #tell(turn: Turn | undefined): void {

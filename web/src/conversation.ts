@@ -141,7 +141,7 @@ export class Conversation {
   }
 }
 
-/** Nobody waits for it any more. Where the cancel is lost, it only goes on unread. */
+/** Nobody waits for it any more, nor for its cancel, which is tried for as long as the answer is followed. */
 function abandon(turn: Turn): void {
   void turn.answer.cancel().catch(() => {});
 }

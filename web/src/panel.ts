@@ -1,6 +1,7 @@
 import { element, setText } from "./element";
 import { median, variance } from "./figures";
 import { type Icon, icon } from "./icons";
+import { LocalRunView } from "./local-run-view";
 import type { MarkdownView } from "./markdown";
 import { Sparkline } from "./sparkline";
 import type { Turn } from "./turn";
@@ -34,6 +35,7 @@ export class Panel {
     { type: "button", className: "icon-button", ariaLabel: "Close what is happening" },
     icon("close"),
   );
+  readonly #run: LocalRunView | undefined;
   readonly #drawn = new Map<string, HTMLElement>();
   #turn: Turn | undefined;
   #forced = false;
@@ -43,6 +45,7 @@ export class Panel {
   constructor(host: HTMLElement, local: boolean) {
     this.#poll.ariaPressed = "false";
     this.#kill.hidden = !local;
+    this.#run = local ? new LocalRunView() : undefined;
     this.#close.addEventListener("click", () => this.onclose());
     host.append(
       element("header", {}, element("h2", { textContent: "What is happening" }), this.#close),
@@ -54,6 +57,7 @@ export class Panel {
         className: "small",
         textContent: "Whatever you do here, the text stays whole: each piece comes once, in order.",
       }),
+      ...(this.#run ? [this.#run.node] : []),
       this.#contents,
     );
     this.#contents.append(element("h3", { textContent: "In this answer" }), this.#list);
@@ -70,6 +74,11 @@ export class Panel {
   /** More of the answer came: its figures are shown anew soon. */
   came(): void {
     this.#due ??= setTimeout(() => this.#draw(), DRAW_MS);
+  }
+
+  /** An answer has ended. */
+  ended(): void {
+    void this.#run?.refresh();
   }
 
   contents(markdown: MarkdownView | undefined): void {

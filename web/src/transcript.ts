@@ -39,7 +39,9 @@ export class Transcript {
   }
 
   #onlink(event: MouseEvent): void {
-    if (!(event.target instanceof Element) || event.ctrlKey || event.metaKey) return;
+    // Another tab or window is the browser's to open.
+    if (!(event.target instanceof Element) || event.ctrlKey || event.metaKey || event.shiftKey)
+      return;
     const heading = event.target.closest("a.anchor")?.closest("[id]");
     const view = [...this.#views.values()].find(({ node }) => node.contains(heading ?? null));
     if (!view || !heading) return;

@@ -5,6 +5,7 @@ import { element } from "./element";
 import { type Icon, icon } from "./icons";
 import { MarkdownView } from "./markdown";
 import { nameOf } from "./models";
+import { routeTo } from "./route";
 import { Seams } from "./seams";
 import type { Turn } from "./turn";
 import { several, words } from "./wording";
@@ -36,7 +37,10 @@ export class TurnView {
     this.#prefix = `t${views}-`;
     const answer = element("div", { className: "answer" }, this.#text);
     this.#seams = new Seams(answer, this.#text);
-    this.markdown = new MarkdownView(this.#text, { idPrefix: this.#prefix });
+    this.markdown = new MarkdownView(this.#text, {
+      idPrefix: this.#prefix,
+      hrefOf: (heading) => routeTo({ stream: turn.id, heading }),
+    });
     this.markdown.onchange = () => this.#onrendered();
     this.node = element(
       "article",

@@ -1,7 +1,8 @@
-import { type Call, newKey, pathOf } from "./call.js";
+import { Beginning } from "./beginning.js";
+import { type Call, pathOf } from "./call.js";
 import type { Credentials } from "./credentials.js";
-import { clientError, isOurs, SluiceError } from "./errors.js";
-import { type Beginning, Follower } from "./follower.js";
+import { clientError, SluiceError } from "./errors.js";
+import { Follower } from "./follower.js";
 import { insist } from "./insist.js";
 import { iterate } from "./queue.js";
 import type { Seen } from "./seen.js";
@@ -25,6 +26,10 @@ export class FollowedAnswer implements Answer {
   readonly #follower: Follower;
   readonly #listeners = new Set<Listener>();
   #done: Promise<Closed>;
+  /** Aborted when it is not followed any more. */
+  #following = new AbortController();
+  /** The credential that the stream goes by, or one before it. */
+  #shown: string | undefined;
   #left = false;
 
   constructor(context: Context, saved: Saved) {
@@ -32,9 +37,16 @@ export class FollowedAnswer implements Answer {
     this.#context = context;
     this.#seen = { after, text, ...(stream === undefined ? {} : { id: stream }) };
     this.#request = request;
-    this.#beginning = request && idempotencyKey ? { request, idempotencyKey } : undefined;
+    this.#beginning =
+      request && idempotencyKey ? new Beginning(request, idempotencyKey) : undefined;
     this.#follower = new Follower(context.call, this.#seen, this.#beginning, (event) =>
       this.#tell(event),
+    );
+    context.credentials.show().then(
+      (credential) => {
+        this.#shown = credential;
+      },
+      () => {}, // whoever asks by it is told
     );
     // From the next turn on, so that whoever asked for the answer can listen first.
     this.#done = heeded(Promise.resolve().then(() => this.#run()));
@@ -77,11 +89,13 @@ export class FollowedAnswer implements Answer {
   }
 
   async cancel(): Promise<void> {
+    const uncertain = () => !this.id && this.#beginning?.uncertain;
     this.#follower.forgo();
+    // It may have begun, and would run on: by its key it is found.
+    if (this.state.is === "given-up" && uncertain()) this.retry();
     const id = this.id ?? (await this.#known());
-    if (id) await this.#steer(id, "cancel");
-    // Nothing answered: it may have begun, and runs on.
-    else if (this.state.is === "given-up" && !isOurs(this.state.error)) throw this.state.error;
+    if (id) await this.#steer(id, "cancel", this.#following.signal);
+    else if (this.state.is === "given-up" && uncertain()) throw this.state.error;
   }
 
   async pause(): Promise<void> {
@@ -94,7 +108,8 @@ export class FollowedAnswer implements Answer {
 
   async grant(): Promise<void> {
     const id = await this.#needed();
-    await this.#renew();
+    const { credentials } = this.#context;
+    await credentials.renew(await credentials.show());
     await this.#steer(id, "grant");
   }
 
@@ -126,10 +141,7 @@ export class FollowedAnswer implements Answer {
       this.#follower.hurry();
       return;
     }
-    // Where the server said no, the same key would be told the same again, and nothing runs by it.
-    if (this.#beginning && !this.id && isOurs(state.error)) {
-      this.#beginning.idempotencyKey = newKey();
-    }
+    if (!this.id) this.#beginning?.renew();
     this.#done = heeded(this.#run());
   }
 
@@ -159,6 +171,7 @@ export class FollowedAnswer implements Answer {
 
   async #run(): Promise<Closed> {
     const follower = this.#follower;
+    this.#following = new AbortController();
     const stop = watchSurroundings({
       online: () => follower.online(),
       offline: () => follower.offline(),
@@ -170,6 +183,7 @@ export class FollowedAnswer implements Answer {
       return closed ?? NEVER_BEGAN;
     } finally {
       stop();
+      this.#following.abort();
     }
   }
 
@@ -194,22 +208,28 @@ export class FollowedAnswer implements Answer {
       ["expired", "revoked"].includes(event.state.reason);
     const id = this.id;
     if (!id || !(ended || event.type === "expiring")) return;
-    const grant = async () => {
-      if (await this.#renew()) await this.#steer(id, "grant");
-    };
-    grant().catch(() => {}); // it is paused, and says so
+    this.#renew(id, ended).catch(() => {}); // it is paused, and says so
   }
 
-  /** Ask for a fresh credential; whether it is another one. */
-  async #renew(): Promise<boolean> {
+  async #renew(id: string, ended: boolean): Promise<void> {
     const { credentials } = this.#context;
     const held = await credentials.show();
-    return (await credentials.renew(held)) !== held;
+    // A poll that was refused for the one that has ended has brought another already.
+    const untried = ended && held !== this.#shown;
+    const fresh = untried ? held : await credentials.renew(held);
+    if (fresh === held && !untried) return;
+    await this.#steer(id, "grant", this.#following.signal);
+    this.#shown = fresh;
   }
 
-  async #steer(id: string, control: "cancel" | "pause" | "resume" | "grant"): Promise<void> {
+  /** Tried a few times; or, where nobody else would try it again, for as long as the answer is. */
+  async #steer(
+    id: string,
+    control: "cancel" | "pause" | "resume" | "grant",
+    following?: AbortSignal,
+  ): Promise<void> {
     const ask = { method: "POST" as const, path: pathOf(id, `/${control}`) };
-    await insist(this.#context.call, ask, (response) => response.json());
+    await insist(this.#context.call, ask, (response) => response.json(), following);
     if (control !== "pause") this.#follower.hurry(); // who waits for it need not wait on
   }
 

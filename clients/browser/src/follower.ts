@@ -1,6 +1,7 @@
 import { backoff, nearly, progress, spend, type Tries } from "./backoff.js";
+import type { Beginning } from "./beginning.js";
 import { type Ask, type Call, pathOf } from "./call.js";
-import { Broken, clientError, isOurs, SluiceError } from "./errors.js";
+import { Broken, clientError, SluiceError } from "./errors.js";
 import { once } from "./insist.js";
 import { admit, type Seen } from "./seen.js";
 import { isOffline } from "./surroundings.js";
@@ -8,15 +9,7 @@ import { decode, type Message } from "./transport/events.js";
 import { begin, type Page, poll, WAIT_S } from "./transport/poll.js";
 import { PROBE_MS_MIN, type Probing, probe } from "./transport/probe.js";
 import { type Connection, connect } from "./transport/stream.js";
-import type {
-  AnswerEvent,
-  Closed,
-  LogEvent,
-  PollingReason,
-  StartRequest,
-  State,
-  Summary,
-} from "./types.js";
+import type { AnswerEvent, Closed, LogEvent, PollingReason, State, Summary } from "./types.js";
 import { judge } from "./verdict.js";
 import { waiting } from "./waiting.js";
 
@@ -30,12 +23,6 @@ const OFFLINE_MS = 30_000;
 /** Between two polls, where the first brought nothing; and in any case. */
 const POLL_MS_MIN = 250;
 const POLL_MS_MAX = 30_000;
-
-/** What begins a stream: the same bytes and the same key each time, so that it begins once. */
-export interface Beginning {
-  request: StartRequest;
-  idempotencyKey: string;
-}
 
 /**
  * Reads one stream from where it was seen to its end, over as many connections as that takes: one
@@ -58,8 +45,6 @@ export class Follower {
   #tries: Tries = { attempts: 0, spentMs: 0, progressAt: 0 };
   #left = false;
   #forgone = false;
-  /** A start was sent, and it is not known whether it was carried out. */
-  #uncertain = false;
   readonly #waiting = waiting();
 
   constructor(
@@ -123,7 +108,7 @@ export class Follower {
   }
 
   #over(): boolean {
-    const neverBegan = this.#forgone && !this.#seen.id && !this.#uncertain;
+    const neverBegan = this.#forgone && !this.#seen.id && !this.#beginning?.uncertain;
     return this.#seen.closed !== undefined || this.#left || neverBegan;
   }
 
@@ -206,7 +191,7 @@ export class Follower {
 
   async #connect(signal: AbortSignal): Promise<Connection | undefined> {
     if (this.#seen.id) return connect(this.#call, this.#follow(this.#seen.id), signal);
-    const connection = await this.#begin((ask) => connect(this.#call, ask, signal));
+    const connection = await this.#start.send((ask) => connect(this.#call, ask, signal));
     if (connection?.stream) this.#seen.id = connection.stream;
     return connection;
   }
@@ -260,7 +245,7 @@ export class Follower {
   async #poll(why: PollingReason): Promise<void> {
     const { signal } = this.#attempt;
     this.#drop();
-    this.#seen.id ??= await this.#begin((ask) => begin(this.#call, ask, signal));
+    this.#seen.id ??= await this.#start.send((ask) => begin(this.#call, ask, signal));
     const { id } = this.#seen;
     if (why !== "forced") void this.#probe(id, signal);
     this.#cursor = Math.max(this.#cursor, this.#seen.after);
@@ -298,27 +283,9 @@ export class Follower {
 
   // What both share.
 
-  /** Send the start, whose key makes it one however often it is sent. */
-  async #begin<T>(
-    send: (ask: Ask & { body: string; headers: Record<string, string> }) => Promise<T>,
-  ): Promise<T> {
+  get #start(): Beginning {
     if (!this.#beginning) throw clientError("unknown-stream", "There is no stream to follow.");
-    const { request, idempotencyKey } = this.#beginning;
-    this.#uncertain = true;
-    try {
-      return await send({
-        method: "POST",
-        path: "/v1/streams",
-        body: JSON.stringify(request),
-        headers: { "idempotency-key": idempotencyKey },
-      });
-    } catch (error) {
-      // Refused, and not for who repeats it: there would be an answer for what had begun.
-      if (error instanceof SluiceError && isOurs(error) && error.status !== 401) {
-        this.#uncertain = false;
-      }
-      throw error;
-    }
+    return this.#beginning;
   }
 
   #admit(event: LogEvent): boolean {

@@ -9,20 +9,22 @@ const ANSWER_MS = 30_000;
 const WAIT_MS_MAX = 5000;
 
 /**
- * Send a request that changes nothing when it is sent twice, a few times where it must be; returns
- * what `read` makes of the response. Throws `SluiceError`.
+ * Send a request that changes nothing when it is sent twice, a few times where it must be; with
+ * `until`, again and again until that is aborted. Returns what `read` makes of the response. Throws
+ * `SluiceError`.
  */
 export async function insist<T>(
   call: Call,
   ask: Ask,
   read: (response: Response) => Promise<T>,
+  until: AbortSignal = AbortSignal.abort(),
 ): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     try {
       return await once(call, ask, read, new AbortController().signal);
     } catch (error) {
-      const waitMs = waitBefore(error, attempt);
-      if (waitMs === undefined || attempt === TRIES_MAX) {
+      const waitMs = waitBefore(error, attempt, until.aborted ? WAIT_MS_MAX : Infinity);
+      if (waitMs === undefined || (until.aborted && attempt >= TRIES_MAX)) {
         if (error instanceof SluiceError) throw error;
         throw clientError("unreachable", "There was no answer.", error);
       }
@@ -50,10 +52,13 @@ export async function once<T>(
 }
 
 /** In ms; undefined where another try is no use. */
-function waitBefore(error: unknown, attempt: number): number | undefined {
+function waitBefore(error: unknown, attempt: number, mostMs: number): number | undefined {
   if (!(error instanceof SluiceError)) return backoff(attempt);
   const { retryAfterMs, status } = error;
-  if (retryAfterMs !== undefined)
-    return retryAfterMs <= WAIT_MS_MAX ? nearly(retryAfterMs) : undefined;
+  if (retryAfterMs !== undefined) {
+    if (retryAfterMs > mostMs) return undefined;
+    // A gateway that says 0 is not asked again and again.
+    return Math.max(nearly(retryAfterMs), backoff(attempt));
+  }
   return status >= 500 && error.problem.retryable !== false ? backoff(attempt) : undefined;
 }

@@ -145,7 +145,7 @@ export interface Answer extends AsyncIterable<AnswerEvent> {
   readonly done: Promise<Closed>;
   /** Have every event from now on. Returns what ends that. */
   on(listener: (event: AnswerEvent) => void): () => void;
-  /** End it; its text is kept. What has not begun yet never does. */
+  /** End it; its text is kept. What has not begun yet never does. Tried for as long as it is followed. */
   cancel(): Promise<void>;
   /** Have nothing more produced until `resume`. */
   pause(): Promise<void>;

@@ -5,8 +5,17 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { type Answer, type AnswerEvent, type Credential, Sluice } from "sluice-client";
-import { asking, client, ended, localRun, type Served, shortLivedKey, until } from "./servers.js";
+import type { Answer, AnswerEvent, Credential } from "sluice-client";
+import {
+  asking,
+  client,
+  ended,
+  giving,
+  localRun,
+  type Served,
+  shortLivedKey,
+  until,
+} from "./servers.js";
 
 let server: Served;
 let folder: string;
@@ -26,15 +35,10 @@ after(async () => {
 const LONG = asking("demo?tokens=140&rate=2");
 
 function begin(credential: Credential): { answer: Answer; told: string[] } {
-  const answer = new Sluice({ url: server.url, credential }).start(LONG);
+  const answer = client(server.url, credential).start(LONG);
   const told: string[] = [];
   answer.on((event: AnswerEvent) => event.type !== "chunk" && told.push(event.type));
   return { answer, told };
-}
-
-/** Gives these, one each time that it is asked, and then the last. */
-function giving(...keys: string[]): () => string {
-  return () => (keys.length > 1 ? keys.shift() : keys[0]) as string;
 }
 
 describe("a key that expires", { concurrency: true }, () => {
@@ -51,6 +55,19 @@ describe("a key that expires", { concurrency: true }, () => {
     const { answer, told } = begin(giving(key, key, "demo"));
     assert.equal((await ended(answer, 150_000)).status, "completed");
     assert(told.includes("paused") && told.includes("granted"), told.join());
+  });
+
+  test("is renewed where it is polled, which tells nothing ahead", {
+    timeout: 180_000,
+  }, async () => {
+    const { answer } = begin(giving(key, "demo"));
+    answer.usePolling(true);
+    let paused = false;
+    answer.on((event) => {
+      paused ||= event.type === "state" && event.state.is === "paused";
+    });
+    assert.equal((await ended(answer, 150_000)).status, "completed");
+    assert(paused);
   });
 
   test("pauses an answer that has no other, and keeps its text", { timeout: 180_000 }, async () => {

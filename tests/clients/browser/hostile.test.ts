@@ -2,8 +2,14 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { type Answer, type LogEvent, SluiceError, type State } from "sluice-client";
-import { client, ended, HELLO, hostile, report, type Served } from "./servers.js";
+import {
+  type Answer,
+  type Credential,
+  type LogEvent,
+  SluiceError,
+  type State,
+} from "sluice-client";
+import { client, ended, giving, HELLO, hostile, report, type Served, until } from "./servers.js";
 
 let server: Served;
 before(async () => {
@@ -21,9 +27,9 @@ interface Told {
 }
 
 /** An answer in front of a scenario, with all that it tells. */
-function face(scenario: string, label = ""): Told {
+function face(scenario: string, label = "", credential?: Credential): Told {
   const url = `${server.url}/${encodeURIComponent(`${scenario},as=browser${label}`)}`;
-  const answer = client(url).start(HELLO);
+  const answer = client(url, credential).start(HELLO);
   const told: Told = { answer, url, chunks: [], seqs: [], states: [] };
   answer.on((event) => {
     if (event.type === "state") told.states.push(event.state);
@@ -196,6 +202,71 @@ describe("streams that are held back", { concurrency: true }, () => {
     assert(is.lastIndexOf("live") > is.indexOf("polling"), is.join());
     assert.equal(told.answer.transport, "streaming");
   });
+});
+
+/** A request fails in each way, more often than a reader would wait for it. */
+function failing(route: string): string[] {
+  const often = `on=${route};times=5`;
+  return ["refuse", "lost-reply", "status=502", "status=503"].map((how) => `${how};${often}`);
+}
+
+describe("of an answer and the one in its place only that runs on", { concurrency: true }, () => {
+  const LASTING = "pace=100,chunks=100";
+
+  async function replaced(one: Answer, other: Answer, url: string): Promise<void> {
+    assert.equal((await ended(one)).status, "cancelled");
+    assert.equal((await ended(other)).status, "completed");
+    assert.equal((await report(url)).streams_begun, 2);
+  }
+
+  for (const scenario of failing("cancel")) {
+    test(`where its name is not known yet: ${scenario}`, { timeout: 60_000 }, async () => {
+      const { answer, url } = face(`lost-reply,${scenario},${LASTING}`, "unnamed");
+      await until(answer, () => answer.state.is === "reconnecting");
+      assert.equal(answer.id, undefined);
+      await replaced(answer, answer.regenerate(), url);
+    });
+  }
+
+  for (const scenario of failing("start")) {
+    test(`where its name is known: ${scenario};skip=1`, { timeout: 60_000 }, async () => {
+      const { answer, url } = face(`${scenario};skip=1,${LASTING}`, "named");
+      await until(answer, () => answer.text !== "");
+      await replaced(answer, answer.refine("Shorter"), url);
+    });
+  }
+
+  test("where it was given up before its name was known", { timeout: 60_000 }, async () => {
+    const { answer, url } = face(`lost-reply,status=401;on=start,${LASTING}`, "given-up");
+    await assert.rejects(ended(answer), { status: 401 });
+    await replaced(answer, answer.regenerate(), url);
+  });
+});
+
+test("what was given up may have begun, and is not begun again", async () => {
+  const told = face("lost-reply,status=401;on=start", "retried");
+  await assert.rejects(ended(told.answer), { status: 401 });
+  told.answer.retry();
+  assert.equal((await ended(told.answer)).status, "completed");
+  await assertWhole(told);
+});
+
+describe("a credential that ends is granted anew", { concurrency: true }, () => {
+  for (const polled of [true, false]) {
+    for (const fault of ["pace=0", "status=401;on=chunks", ...failing("grant")]) {
+      const how = polled ? "polled" : "streaming";
+      test(`${how}, with ${fault}`, { timeout: 60_000 }, async () => {
+        const told = face(`${fault},expires=4`, how, giving("old", "fresh"));
+        told.answer.usePolling(polled);
+        assert.equal((await ended(told.answer, 40_000)).status, "completed");
+        await assertWhole(told);
+        const { requests } = await report(told.url);
+        const grants = requests.filter(({ route }) => route === "grant");
+        assert(grants.length > 0);
+        assert(grants.every(({ authorization }) => authorization === "Bearer fresh"));
+      });
+    }
+  }
 });
 
 describe("what cannot be helped", { concurrency: true }, () => {

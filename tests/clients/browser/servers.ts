@@ -4,7 +4,13 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { type Answer, type Closed, Sluice, type StartRequest } from "sluice-client";
+import {
+  type Answer,
+  type Closed,
+  type Credential,
+  Sluice,
+  type StartRequest,
+} from "sluice-client";
 
 const ROOT = fileURLToPath(new URL("../../../", import.meta.url));
 
@@ -46,6 +52,7 @@ export interface Report {
     route: string;
     at_ms: number;
     idempotency_key: string | null;
+    authorization: string | null;
     status: number | null;
     ended: string;
   }[];
@@ -64,8 +71,13 @@ export function asking(model: string): StartRequest {
   return { ...HELLO, model };
 }
 
-export function client(url: string): Sluice {
-  return new Sluice({ url, credential: "demo" });
+export function client(url: string, credential: Credential = "demo"): Sluice {
+  return new Sluice({ url, credential });
+}
+
+/** Gives these, one each time that it is asked, and then the last. */
+export function giving(...keys: string[]): () => string {
+  return () => (keys.length > 1 ? keys.shift() : keys[0]) as string;
 }
 
 /** How an answer ended; it is left behind where that takes too long, so that no test hangs. */

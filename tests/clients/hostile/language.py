@@ -30,6 +30,7 @@ SETTINGS: Mapping[str, str] = {
     "big-event": "one chunk more, of so many characters",
     "closes": "completed, cancelled or failed",
     "expiring": "an `expiring` event is among the first",
+    "expires": "after so many chunks its credential ends, and it waits for a grant",
 }
 
 SCOPE: Mapping[str, str] = {

@@ -44,6 +44,8 @@ def plan(scenario: Scenario) -> list[Planned]:
         planned.append((Kind.TEXT, text, {}))
         if number == 1 and "expiring" in scenario.settings:
             planned.append((Kind.EXPIRING, "", {"expires_at": NOW_MS // 1000 + 30}))
+        if number == scenario.number("expires"):
+            planned.append((Kind.PAUSE, "", {"reason": "expired", "parked": True}))
         if number == SILENT_AFTER:
             planned.append((Kind.HEARTBEAT, "", {}))
         if number == SEAM_AFTER:
@@ -90,6 +92,10 @@ class Stream:
         planned = (text for _, text, _ in self._planned)
         return "".join((*(record.text for record in self.records), *planned))
 
+    @property
+    def _goes_on(self) -> bool:
+        return bool(self._planned) and not self.newest.parked
+
     def summary(self) -> Summary:
         closed = self.newest.body if self.newest.closes else {}
         paused = "paused" if self.newest.parked else "open"
@@ -114,13 +120,16 @@ class Stream:
             self._planned = []
             self._append(Kind.CANCEL)
             self._append(Kind.CLOSED, body=_closed("cancelled"))
-        elif control == "pause" and not self.newest.parked:
+        elif self.newest.parked:
+            if control == "resume" or (
+                control == "grant" and self.newest.body["reason"] == "expired"
+            ):
+                self._append(Kind.GRANT, body={"expires_at": None, "vacant": True})
+                self._append(Kind.EPOCH, body={"continuation": "prompt"})
+                self._produce()
+        elif control == "pause":
             self.stop()
             self._append(Kind.PAUSE, body={"reason": "requested", "parked": True})
-        elif control == "resume" and self.newest.parked:
-            self._append(Kind.GRANT, body={"expires_at": None, "vacant": True})
-            self._append(Kind.EPOCH, body={"continuation": "prompt"})
-            self._produce()
         elif control == "grant":
             self._append(Kind.GRANT, body={"expires_at": None})
         return self.newest
@@ -162,11 +171,11 @@ class Stream:
     def _produce(self) -> None:
         if self.pace_s:
             self._producing = asyncio.create_task(self._in_time())
-        while not self.pace_s and self._planned:
+        while not self.pace_s and self._goes_on:
             self._append_next()
 
     async def _in_time(self) -> None:
-        while self._planned:
+        while self._goes_on:
             await asyncio.sleep(self.pace_s)
             self._append_next()
 

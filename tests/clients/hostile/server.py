@@ -93,10 +93,8 @@ class World:
         if (request.method, path) == ("POST", "/v1/streams"):
             return self._start(request, rule)
         found = _STREAM.fullmatch(path)
-        stream = self.streams.get(found["stream"]) if found else None
-        if found is None or stream is None:
-            raise NotFound("There is no such stream.")
-        what = found["what"]
+        stream = self._known(found["stream"] if found else "")
+        what = found["what"] if found else None
         if request.method == "POST" and what in _CONTROLS:
             return self._steered(stream, stream.steer(what), rule)
         if request.method != "GET":
@@ -110,12 +108,14 @@ class World:
         return body.document(native.encode_summary(stream.summary()), rule)
 
     def _start(self, request: Request, rule: Rule) -> Reply:
-        native.decode_start(request.body)
+        start = native.decode_start(request.body)
         key = request.headers.get("idempotency-key", "")
         known, stream = self.keys.get(key, (request.body, None))
         if known != request.body:
             raise IdempotencyKeyReused
         if stream is None:
+            if start.parent:
+                self._known(start.parent).steer("cancel")
             pace_s = self.scenario.number("pace") / 1000
             stream = Stream(len(self.streams), plan(self.scenario), pace_s)
             self.streams[stream.key.stream] = stream
@@ -129,6 +129,11 @@ class World:
         reply = body.document(accepted | ticket, rule, 202)
         reply.headers |= {"location": stream.key.path, "stream-id": stream.key.stream}
         return reply
+
+    def _known(self, stream: str) -> Stream:
+        if stream not in self.streams:
+            raise NotFound("There is no such stream.")
+        return self.streams[stream]
 
     async def _page(self, stream: Stream, request: Request, rule: Rule) -> Reply:
         after, limit, wait_s = native.decode_poll(request.query)

@@ -7,22 +7,18 @@ if (!main) throw new Error("the page has no main");
 
 const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
 
+const options = { idPrefix: "answer-", hrefOf: (slug: string) => `#/answer/${slug}` };
+
 /** An empty view in the page, the only one. */
 function fresh(): MarkdownView {
   const host = document.createElement("section");
   main?.replaceChildren(host);
-  return new MarkdownView(host);
+  return new MarkdownView(host, options);
 }
 
-/** Until a view has shown all that came; one that is at work renders at least once in these frames. */
-function settled(view: MarkdownView): Promise<void> {
-  return new Promise((resolve) => {
-    let timer = setTimeout(resolve, 300);
-    view.onchange = () => {
-      clearTimeout(timer);
-      timer = setTimeout(resolve, 300);
-    };
-  });
+/** Until a view has shown all that came. */
+async function settled(view: MarkdownView): Promise<void> {
+  while (!view.settled) await frame();
 }
 
 /** `tasks`: ms of each task over 50 ms that began later than a second after the start. */
@@ -83,21 +79,15 @@ const page = {
     });
     watch.observe(main, { childList: true, subtree: true });
     await new Promise((resolve) => setTimeout(resolve, 200));
+    view.onchange = () => renders++;
     const start = performance.now();
     for (let at = 0; at < pieces.length; ) {
       const due = every ? Math.ceil((performance.now() - start) / every) : at + 1;
       while (at < Math.min(due, pieces.length)) view.append(pieces[at++] ?? "");
-      view.onchange = () => renders++;
       await (every ? new Promise((resolve) => setTimeout(resolve)) : frame());
     }
     view.finish();
-    const over = settled(view);
-    const settle = view.onchange;
-    view.onchange = () => {
-      renders++;
-      settle?.();
-    };
-    await over;
+    await settled(view);
     const took = performance.now() - start;
     const tasks = page.tasks.filter((task) => task.start > start + 1000);
     watch.disconnect();
@@ -115,7 +105,7 @@ const page = {
     const views = texts.map(() => {
       const host = document.createElement("section");
       main.append(host);
-      return new MarkdownView(host);
+      return new MarkdownView(host, options);
     });
     const found = new Set<string>();
     const longest = Math.max(...texts.map((text) => text.length));
@@ -140,7 +130,7 @@ const page = {
     return [...main.querySelectorAll("*")].flatMap((element) => {
       const { localName } = element;
       const bad = [...element.attributes].filter(({ name, value }) => {
-        if (name === "href") return !/^(https?:\/\/|mailto:|#answer-)/i.test(value);
+        if (name === "href") return !/^(https?:\/\/|mailto:|#\/answer\/)/i.test(value);
         if (name === "id") return !value.startsWith("answer-");
         return !attributes.test(name);
       });

@@ -2,9 +2,10 @@
 
 import json
 import re
+from typing import Any
 
 import pytest
-from playwright.sync_api import Route, expect
+from playwright.sync_api import BrowserContext, Route, expect
 
 from tests.e2e.local_run import LocalRun
 from tests.e2e.page.chat import QUICK, SLOW, STEADY, Chat
@@ -275,6 +276,31 @@ def test_more_of_the_history_comes_once_however_often_it_is_asked_for(
     expect(entries.first).to_be_visible()
     chat.page.wait_for_load_state("networkidle")
     expect(entries).to_have_count(1)
+
+
+def test_a_headings_link_leads_to_it(chat: Chat, context: BrowserContext, run: LocalRun) -> None:
+    chat.ask("With headings", "demo?tokens=600&rate=0")
+    chat.comes_to("Complete")
+    expect(chat.answer.locator("h2").first).not_to_be_in_viewport()
+    link = chat.answer.locator(".anchor").first
+    address = link.evaluate("link => link.href")
+    assert address.startswith(f"{run.url}/#/s/{chat.stream}/")
+    elsewhere: list[dict[str, Any]] = [
+        {"modifiers": ["Control"]},
+        {"modifiers": ["Shift"]},
+        {"button": "middle"},
+    ]
+    for how in elsewhere:
+        with context.expect_page() as opened:
+            link.click(**how)
+        other = Chat(opened.value, run)
+        expect(other.answer.locator("h2").first).to_be_in_viewport()
+        assert other.page.url == address
+        other.page.close()
+    link.click()
+    expect(chat.answer.locator("h2").first).to_be_in_viewport()
+    assert chat.page.url == address
+    assert len(context.pages) == 1
 
 
 def test_a_conversation_is_opened_with_what_came_before(chat: Chat) -> None:

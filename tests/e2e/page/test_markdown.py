@@ -126,9 +126,9 @@ def test_headings_have_names(shown: Watched) -> None:
     found = shown.page.evaluate("""() => [...document.querySelectorAll("[id]")].map(
       (h) => [h.id, h.querySelector(".anchor").hash, h.querySelector(".anchor").ariaLabel])""")
     assert found == [
-        ["answer-one", "#answer-one", "Link to “One”"],
-        ["answer-a-b", "#answer-a-b", "Link to “A b”"],
-        ["answer-one-1", "#answer-one-1", "Link to “One”"],
+        ["answer-one", "#/answer/one", "Link to “One”"],
+        ["answer-a-b", "#/answer/a-b", "Link to “A b”"],
+        ["answer-one-1", "#/answer/one-1", "Link to “One”"],
     ]
     headings = shown.page.evaluate("""async () => {
       const view = page.fresh();

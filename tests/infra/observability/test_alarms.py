@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from local.cost import ALARM_METRICS
 from tests.infra.conftest import ROOT, Template, of_type, synthesize
 from tests.infra.observability.template import alarms
 
@@ -129,6 +130,7 @@ def test_what_they_cost_is_told(template: Template) -> None:
     metrics = sum("MetricStat" in query for query in queries)
     page = (ROOT / "docs" / "decisions" / "observability.md").read_text()
     assert f"| {metrics} metrics in them" in page
+    assert metrics + 2 == ALARM_METRICS  # and two for a model
 
 
 def test_every_table_and_index_is_watched(template: Template) -> None:

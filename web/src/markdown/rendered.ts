@@ -4,10 +4,16 @@ import { type Shape, whole } from "./render";
 import { sanitize } from "./sanitize";
 import type { References } from "./source";
 
+/** What a heading is called in this page, and the address that leads to it. */
+interface Name {
+  id: string;
+  href: string;
+}
+
 /** A block in the page: one element, of which an update changes only the parts that are not the same any more. */
 export class RenderedBlock {
   element: HTMLElement | undefined;
-  #id = "";
+  #name: Name | undefined;
   #frame = "";
   #keys: string[] = [];
 
@@ -34,9 +40,9 @@ export class RenderedBlock {
   }
 
   /** Gives a heading its id, and a link to itself. */
-  name(id: string): void {
-    this.#id = id;
-    if (this.element) anchor(this.element, id);
+  name(name: Name): void {
+    this.#name = name;
+    if (this.element) anchor(this.element, name);
   }
 
   remove(): void {
@@ -49,7 +55,7 @@ export class RenderedBlock {
     furnish(fragment);
     const made = fragment.firstElementChild;
     if (!(made instanceof HTMLElement)) return undefined;
-    if (this.#id) anchor(made, this.#id);
+    if (this.#name) anchor(made, this.#name);
     return made;
   }
 }
@@ -59,9 +65,9 @@ function slot(element: Element): Element {
   return element.querySelector(":scope > table > tbody, :scope > pre > code") ?? element;
 }
 
-function anchor(heading: HTMLElement, id: string): void {
+function anchor(heading: HTMLElement, { id, href }: Name): void {
   const link = document.createElement("a");
-  link.href = `#${id}`;
+  link.href = href;
   link.className = "anchor";
   link.ariaLabel = `Link to “${heading.textContent}”`;
   heading.id = id;

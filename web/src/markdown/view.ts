@@ -31,6 +31,7 @@ export class MarkdownView {
   onchange?: () => void;
   readonly #host: HTMLElement;
   readonly #prefix: string;
+  readonly #hrefOf: (slug: string) => string;
   readonly #pace = new Pace(() => this.#render());
   readonly #cursor = new Cursor();
   #text = "";
@@ -44,10 +45,14 @@ export class MarkdownView {
   #open: RenderedBlock[] = [];
   #openReferences = "{}";
 
-  /** @param options.idPrefix stands before the id of each heading; one answer's should be no other's */
-  constructor(host: HTMLElement, options: { idPrefix?: string } = {}) {
+  /**
+   * @param options.idPrefix stands before the id of each heading; one answer's should be no other's
+   * @param options.hrefOf gives the address of a heading, by what is behind the prefix
+   */
+  constructor(host: HTMLElement, options: { idPrefix: string; hrefOf: (slug: string) => string }) {
     this.#host = host;
-    this.#prefix = options.idPrefix ?? "answer-";
+    this.#prefix = options.idPrefix;
+    this.#hrefOf = options.hrefOf;
     host.classList.add("markdown");
     host.addEventListener("click", (event) => void copy(event.target));
     this.reset();
@@ -156,8 +161,9 @@ export class MarkdownView {
     this.#undefined.add(block, rendered, reading.references);
     if (block.type !== "heading" || !rendered.element) return;
     const text = rendered.element.textContent.trim();
-    const id = this.#prefix + this.#slugs.take(text);
-    rendered.name(id);
+    const slug = this.#slugs.take(text);
+    const id = this.#prefix + slug;
+    rendered.name({ id, href: this.#hrefOf(slug) });
     this.#headings.push({ level: Number(rendered.element.tagName.slice(1)), text, id });
   }
 }

@@ -13,7 +13,7 @@ from infra.observability import Watched, observe
 
 def build(app: App) -> Stack:
     """Put the stack that the app's context describes into the app."""
-    config = Config.from_context(app.node.try_get_context)
+    config = Config.from_context(app.node.get_all_context())
     stack = Stack(
         app, config.stack_name, description="Sluice: AI answers that stream, resume and are polled"
     )

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Self, cast
 
@@ -25,6 +25,7 @@ RETENTION = {
 
 SNAPSHOT: Literal["snapshot"] = "snapshot"
 MANY = 1_000_000
+CHOOSING = ("stage", "stages", "defaults")
 MEMORY_MB = (128, 10240)
 Edge = Literal["none", "open", "closed"]
 EDGES: tuple[Edge, ...] = ("none", "open", "closed")
@@ -71,9 +72,9 @@ class Config:
     otlp_headers_secret: str
 
     @classmethod
-    def from_context(cls, get: Callable[[str], object]) -> Self:
+    def from_context(cls, context: Mapping[str, object]) -> Self:
         """Read and check every key; `-c` on the command line makes each value a string."""
-        read = _Reader(_chosen(get))
+        read = _Reader(_chosen(context))
         config = cls(
             stack_name=read.text("stackName", r"[A-Za-z][A-Za-z0-9-]{0,127}", "a stack name"),
             disposable=read.flag("disposable"),
@@ -154,9 +155,9 @@ class Config:
             )
 
 
-def _chosen(get: Callable[[str], object]) -> Callable[[str], object]:
+def _chosen(context: Mapping[str, object]) -> Callable[[str], object]:
     """What `-c` says, else what the stage does, else the default."""
-    stage, stages, defaults = get("stage"), get("stages"), get("defaults")
+    stage, stages, defaults = (context.get(key) for key in CHOOSING)
     if not isinstance(stages, dict) or not isinstance(defaults, dict):
         raise ContextError("cdk.json needs the objects stages and defaults in its context")
     if stage and stage not in stages:
@@ -165,8 +166,13 @@ def _chosen(get: Callable[[str], object]) -> Callable[[str], object]:
     if strange := of_stage.keys() - defaults.keys():
         raise ContextError(f"stages.{stage} has no such setting: {', '.join(sorted(strange))}")
 
+    # What the CDK keeps there for itself has a colon or a hyphen in its name.
+    named = {key for key in context if key.isalnum()}
+    if strange := named - defaults.keys() - set(CHOOSING):
+        raise ContextError(f"there is no such setting: {', '.join(sorted(strange))}")
+
     def chosen(key: str) -> object:
-        said = get(key)
+        said = context.get(key)
         return of_stage.get(key, defaults.get(key)) if said is None else said
 
     return chosen

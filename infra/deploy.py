@@ -8,10 +8,17 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import boto3
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    EndpointConnectionError,
+    InvalidRegionError,
+    NoCredentialsError,
+)
 
 from infra.package import ROOT
 
@@ -27,7 +34,9 @@ BOOTSTRAP = "/cdk-bootstrap/hnb659fds/version"
 
 
 def main(options: list[str]) -> None:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="scripts/deploy", usage="%(prog)s [options]", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("--profile")
     parser.add_argument("--outputs-file", type=Path, default=ROOT / "cdk.out" / "outputs.json")
     known, others = parser.parse_known_args(options)
@@ -41,6 +50,8 @@ def main(options: list[str]) -> None:
         if not region:
             sys.exit("deploy: no AWS region; set AWS_REGION, or one in the profile")
         account = session.client("sts", region_name=region).get_caller_identity()["Account"]
+    except (EndpointConnectionError, InvalidRegionError) as wrong:
+        sys.exit(f"deploy: no AWS in the region {region} ({wrong})")
     except (BotoCoreError, ClientError) as wrong:
         sys.exit(f"deploy: no usable AWS credentials ({wrong}); sign in, or pass --profile")
     environment = {**os.environ, "AWS_REGION": region}
@@ -49,7 +60,11 @@ def main(options: list[str]) -> None:
         _cdk(["bootstrap", f"aws://{account}/{region}", "--app", "", *profile], environment)
     said = ["--require-approval", "never", "--outputs-file", str(known.outputs_file)]
     _cdk(["deploy", *said, *profile, *others], environment)
-    [(stack, outputs)] = json.loads(known.outputs_file.read_text()).items()
+    for stack, outputs in json.loads(known.outputs_file.read_text()).items():
+        _show(stack, outputs)
+
+
+def _show(stack: str, outputs: Mapping[str, str]) -> None:
     print()
     for output, shown in SHOWN.items():
         if output in outputs:

@@ -13,7 +13,9 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
 # What a kept resource is called by who has to look after it.
-NAMES = {"AWS::DynamoDB::GlobalTable": "table", "AWS::Lambda::Version": "version of a function"}
+NAMES = {"AWS::DynamoDB::GlobalTable": "table"}
+# Kept when an update replaces it; with its function Lambda removes each version, kept or not.
+VERSION = "AWS::Lambda::Version"
 # Removed, and holding what cannot be made again by another deployment.
 LOST = {
     "AWS::DynamoDB::GlobalTable": "tables, with every answer, key and audit entry in them",
@@ -39,7 +41,8 @@ class Plan:
         for resource in resources:
             kind = resource["ResourceType"]
             said = template["Resources"].get(resource["LogicalResourceId"], {})
-            if str(said.get("DeletionPolicy", "")).startswith("Retain"):
+            kept = str(said.get("DeletionPolicy", "")).startswith("Retain")
+            if kept and kind != VERSION:
                 stays.setdefault(kind, []).append(resource["PhysicalResourceId"])
             else:
                 goes[kind] += 1
@@ -64,6 +67,7 @@ def main(options: list[str]) -> None:
     parser.add_argument("--profile")
     parser.add_argument("--yes", action="store_true", help="do not ask")
     asked = parser.parse_args(options)
+    region = None
     try:
         session = boto3.Session(profile_name=asked.profile)
         region = os.environ.get("AWS_REGION") or session.region_name
@@ -73,16 +77,22 @@ def main(options: list[str]) -> None:
     except WaiterError:
         sys.exit(f"destroy: {asked.stack} is not removed; its events say what stood in the way")
     except (BotoCoreError, ClientError) as wrong:
-        sys.exit(f"destroy: {wrong}")
+        where = f" (in {region})" if region else ""
+        sys.exit(f"destroy: {wrong}{where}")
 
 
 def _destroy(cloudformation: Any, stack: str, yes: bool) -> None:
     pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack)
     resources = [found for page in pages for found in page["StackResourceSummaries"]]
+    if not any(found["LogicalResourceId"].startswith("StreamsTable") for found in resources):
+        sys.exit(f"destroy: the stack {stack} has nothing of Sluice in it")
     deployed = cloudformation.get_template(StackName=stack, TemplateStage="Processed")
     template = deployed["TemplateBody"]
     if isinstance(template, str):  # the SDK has read it, where it was JSON
         template = json.loads(template)
+    # Of several accounts and regions, which one this is.
+    [described] = cloudformation.describe_stacks(StackName=stack)["Stacks"]
+    print(described["StackId"])
     print(Plan.of(resources, template).told())
     if not yes:
         _ask(stack)

@@ -6,6 +6,9 @@ function handler(event) {
   const request = event.request;
   const headers = request.headers;
   headers["sluice-viewer"] = { value: event.viewer.ip };
+  // A function URL that streams undoes gzip on its way, and CloudFront then answers some requests with 502
+  // (https://github.com/opennextjs/opennextjs-aws/issues/1127).
+  delete headers["accept-encoding"];
   // Where the edge signs, its signature takes the place of `Authorization`.
   if (headers.authorization)
     headers["sluice-authorization"] = { value: headers.authorization.value };

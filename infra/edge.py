@@ -15,7 +15,7 @@ from shared.middleware import edge as told
 # What streams, or shares its path with what streams. The first pattern that fits is taken.
 STREAM_PATHS = ("/v1/streams", "/v1/streams/*/events", "/v1/*/export")
 API_PATHS = ("/v1/*", "/healthz", "/openapi.json")
-# Above the heartbeat of 15 s and the longest poll of 20 s; the most that needs no request to AWS.
+# Above the heartbeat of 15 s and the longest poll of 20 s.
 READ_TIMEOUT = Duration.seconds(60)
 KEEPALIVE = Duration.seconds(30)
 

@@ -160,7 +160,10 @@ def standing(*, edge: bool = True) -> list[Line]:
         line("KMS: the key of the alarms", 1, "", prices.KEY_MONTH),
     ]
     if edge:
-        lines.append(line("CloudFront: metrics", EDGE_METRICS, "", prices.METRIC_MONTH))
+        lines += [
+            line("CloudFront: metrics", EDGE_METRICS, "", prices.METRIC_MONTH),
+            line("Secrets Manager: the edge's secret", 1, "", prices.SECRET_MONTH),
+        ]
     return lines
 
 

@@ -19,9 +19,10 @@ EDGE_GB = 0.085
 #: CloudWatch Logs: a GB taken in.
 LOGS_GB = 0.50
 #: For a month: a metric of our own, each that an alarm looks at, a dashboard, a rule of
-#: Contributor Insights, a key of KMS.
+#: Contributor Insights, a key of KMS, a secret.
 METRIC_MONTH = 0.30
 ALARM_METRIC_MONTH = 0.10
 DASHBOARD_MONTH = 3.00
 RULE_MONTH = 0.50
 KEY_MONTH = 1.00
+SECRET_MONTH = 0.40

@@ -1,6 +1,7 @@
 """Questions to the logs, saved in Logs Insights; and who asks most, in Contributor Insights.
 
-A figure of a metric's line is a list, of which `.0` is the value.
+A figure of a metric's line is a list, of which `.0` is the value. Lambda's own line of an exception
+that nobody caught has `log_level`, `errorType` and `requestId` where ours have other names.
 """
 
 from collections.abc import Sequence
@@ -37,9 +38,10 @@ filter line = "failure"
 | sort failed desc
 """,
     "Errors by type": """
-filter level in ["ERROR", "WARNING", "CRITICAL"]
-| stats count(*) as lines, latest(@timestamp) as last, latest(request_id) as example
-        by level, message, coalesce(error, code, type) as kind, at
+fields coalesce(level, log_level) as severity, coalesce(request_id, requestId) as request
+| filter severity in ["ERROR", "WARNING", "CRITICAL"]
+| stats count(*) as lines, latest(@timestamp) as last, latest(request) as example
+        by severity, message, coalesce(error, errorType, code, type) as kind, at
 | sort lines desc
 | limit 100
 """,

@@ -16,7 +16,7 @@ import pytest
 
 from infra import deploy
 from shared import schema
-from tests.e2e.emulated_account import ROOT, STACK, Account, Deployed
+from tests.e2e.emulated_account import REGION, ROOT, STACK, Account, Deployed
 
 pytestmark = pytest.mark.e2e
 
@@ -188,15 +188,10 @@ def test_an_update_leaves_no_difference_and_a_removal_nothing(deployed: Deployed
     assembly = ("--app", str(account.assembly), "--no-change-set")
     account.run(str(deploy.CDK), "diff", "--fail", *assembly, STACK)
 
-    asked = subprocess.run(
-        [sys.executable, "-m", "infra.destroy", STACK],
-        cwd=ROOT,
-        env=account.environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    others = destroy(account, "CDKToolkit", "--yes").stderr
+    assert others == "destroy: the stack CDKToolkit has nothing of Sluice in it\n"
+    asked = destroy(account, STACK)
+    assert asked.stdout.startswith(f"arn:aws:cloudformation:{REGION}:000000000000:stack/{STACK}/")
     assert "tables, with every answer" in asked.stdout
     assert "nobody can be asked here" in asked.stderr
     said = account.run(sys.executable, "-m", "infra.destroy", STACK, "--yes")
@@ -204,3 +199,15 @@ def test_an_update_leaves_no_difference_and_a_removal_nothing(deployed: Deployed
     assert not account.client("dynamodb").list_tables()["TableNames"]
     buckets = [b["Name"] for b in account.client("s3").list_buckets()["Buckets"]]
     assert not [name for name in buckets if "pagebucket" in name]
+
+
+def destroy(account: Account, *options: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "infra.destroy", *options],
+        cwd=ROOT,
+        env=account.environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )

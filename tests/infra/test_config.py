@@ -16,7 +16,7 @@ WEB_ACL = "arn:aws:wafv2:us-east-1:000000000000:global/webacl/ours/0a-1b"
 
 def read(**changes: object) -> Config:
     context = json.loads((ROOT / "cdk.json").read_text())["context"]
-    return Config.from_context({**context, **changes}.get)
+    return Config.from_context({**context, **changes})
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,7 @@ def read(**changes: object) -> Config:
         ("firewallRequests", 9, "from 10 to"),
         ("observability", "some", "one of none, dashboard, full, not 'some'"),
         ("alarmEmail", "ops", "an address or empty, not 'ops'"),
+        ("alarmMail", "ops@example.com", "there is no such setting: alarmMail"),
     ],
 )
 def test_a_wrong_value_is_told_what_it_may_be(key: str, value: object, said: str) -> None:
@@ -69,6 +70,11 @@ def test_a_stage_changes_what_it_names_and_the_command_line_has_the_last_word() 
     assert (plain.disposable, dev.disposable, prod.disposable) == (False, True, False)
     assert dev.stream_memory_mb == plain.stream_memory_mb
     assert read(stage="dev", disposable="false").disposable is False
+
+
+def test_what_the_cdk_keeps_in_the_context_is_none_of_ours() -> None:
+    own = {"aws:cdk:bundling-stacks": [], "@aws-cdk/core:x": True, "cli-telemetry": False}
+    assert read(**own) == read()
 
 
 def test_what_does_not_go_together_is_told() -> None:

@@ -20,6 +20,16 @@ from tests.infra.conftest import ROOT
             {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"},
             "deploy: no AWS region; set AWS_REGION, or one in the profile",
         ),
+        (
+            [],
+            {
+                "AWS_ACCESS_KEY_ID": "x",
+                "AWS_SECRET_ACCESS_KEY": "x",
+                "AWS_REGION": "moon-1",
+                "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+            },
+            "deploy: no AWS in the region moon-1 (Could not connect",
+        ),
     ],
 )
 def test_it_says_in_one_line_what_is_missing(

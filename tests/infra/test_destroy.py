@@ -37,6 +37,12 @@ def test_that_answers_go_is_said() -> None:
     assert "3 tables, with every answer, key and audit entry in them" in told
 
 
+def test_a_version_goes_with_its_function() -> None:
+    stays, _, _ = plan(synthesize(shift="canary")).told().partition("Goes for good:")
+    assert "Version" not in stays
+    assert stays.count("\n  ") == 3
+
+
 def test_a_stack_needs_a_name(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main([])

@@ -118,28 +118,30 @@ def test_only_the_edge_knows_the_secret_and_both_functions_its_digest(template: 
     assert json.dumps(template).count('"Secret"]') == 2
 
 
-def test_a_closed_edge_signs_and_nobody_else_may_call(full: Template) -> None:
+@pytest.mark.parametrize("shift", ["none", "canary"])
+def test_a_closed_edge_signs_and_nobody_else_may_call(shift: str) -> None:
+    template = synthesize(edge="closed", shift=shift)
     for name, path in (("Stream", "/v1/streams"), ("Api", "/healthz")):
-        url = full["Resources"][url_of(full, name)]["Properties"]
+        url = template["Resources"][url_of(template, name)]["Properties"]
         assert url["AuthType"] == "AWS_IAM"
-        control = origin_of(full, path)["OriginAccessControlId"]["Fn::GetAtt"][0]
-        signing = full["Resources"][control]["Properties"]["OriginAccessControlConfig"]
+        control = origin_of(template, path)["OriginAccessControlId"]["Fn::GetAtt"][0]
+        signing = template["Resources"][control]["Properties"]["OriginAccessControlConfig"]
         assert signing["OriginAccessControlOriginType"] == "lambda"
         assert signing["SigningBehavior"] == "always"
         permissions = [
             permission["Properties"]
-            for permission in of_type(full, "AWS::Lambda::Permission").values()
-            if url_of(full, name) in json.dumps(permission["Properties"]["FunctionName"])
+            for permission in of_type(template, "AWS::Lambda::Permission").values()
+            if url_of(template, name) in json.dumps(permission["Properties"]["FunctionName"])
         ]
         assert {p["Action"] for p in permissions} == {
             "lambda:InvokeFunctionUrl",
             "lambda:InvokeFunction",
         }
-        [edge] = of_type(full, "AWS::CloudFront::Distribution")
+        [edge] = of_type(template, "AWS::CloudFront::Distribution")
         for permission in permissions:
             assert permission["Principal"] == "cloudfront.amazonaws.com"
             assert f'"Ref": "{edge}"' in json.dumps(permission["SourceArn"])
-    assert not {"StreamUrl", "ApiUrl"} & set(full["Outputs"])
+    assert not {"StreamUrl", "ApiUrl"} & set(template["Outputs"])
 
 
 def test_without_an_edge_there_is_nothing_of_it(bare: Template) -> None:
@@ -224,9 +226,10 @@ def test_a_firewall_of_one_s_own_is_taken() -> None:
     ("sent", "told"),
     [
         ({"authorization": "Bearer key"}, {"sluice-authorization": "Bearer key"}),
+        ({"accept-encoding": "gzip, br"}, {}),
         ({"sluice-authorization": "Bearer forged", "sluice-viewer": "192.0.2.1"}, {}),
     ],
-    ids=["with a credential", "with what only the edge may say"],
+    ids=["with a credential", "that takes gzip", "with what only the edge may say"],
 )
 def test_what_the_edge_tells_of_a_viewer(sent: dict[str, str], told: dict[str, str]) -> None:
     request = {"method": "GET", "uri": "/v1/streams", "headers": _values(sent)}

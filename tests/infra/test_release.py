@@ -35,7 +35,7 @@ def test_a_function_may_run_only_so_often_at_once(guarded: Template) -> None:
 
 
 def test_clients_call_an_alias_whose_versions_outlast_it(guarded: Template) -> None:
-    [(_, alias)] = of_type(guarded, "AWS::Lambda::Alias").items()
+    [(live, alias)] = of_type(guarded, "AWS::Lambda::Alias").items()
     stream = {"Ref": logical_id(guarded, "Stream")}
     assert alias["Properties"]["FunctionName"] == stream
     assert alias["Properties"]["ProvisionedConcurrencyConfig"] == {
@@ -47,6 +47,13 @@ def test_clients_call_an_alias_whose_versions_outlast_it(guarded: Template) -> N
         if url["Properties"].get("Qualifier") == "live"
     ]
     assert url["InvokeMode"] == "RESPONSE_STREAM"
+    permissions = of_type(guarded, "AWS::Lambda::Permission").values()
+    allowed = {
+        permission["Properties"]["Action"]
+        for permission in permissions
+        if permission["Properties"]["FunctionName"] == {"Ref": live}
+    }
+    assert allowed == {"lambda:InvokeFunctionUrl", "lambda:InvokeFunction"}
     [version] = of_type(guarded, "AWS::Lambda::Version").values()
     assert version["DeletionPolicy"] == "Retain"
 

@@ -143,7 +143,7 @@ def test_the_command_shows_a_bill() -> None:
     assert said.returncode == 0, said.stderr
     assert "1,000 answers, each 500 tokens" in said.stdout
     assert "DynamoDB: writes" in said.stdout
-    assert "for 1,000 answers, and 36.78 whatever is asked" in said.stderr
+    assert "for 1,000 answers, and 37.18 whatever is asked" in said.stderr
     bill = json.loads(sluice_cost("--answers", "1000", "--json").stdout)
     assert bill["usd"] == pytest.approx(sum(line["usd"] for line in bill["lines"]))
     assert bill["prices"] == prices.AS_OF

@@ -103,6 +103,23 @@ def test_only_a_sweep_that_says_nothing_is_wrong(template: Template) -> None:
     assert set(silent.values()) == {"notBreaching"}
 
 
+def test_a_sweep_that_runs_into_its_timeout_is_found_though_lambda_tells_late(
+    template: Template,
+) -> None:
+    """Its errors are dated by when it began, so the last period is still without them."""
+    alarm = alarms(template)["sweep-failing"]
+    [(_, sweep)] = [
+        one
+        for one in of_type(template, "AWS::Lambda::Function").items()
+        if one[0].startswith("Sweep")
+    ]
+    [period] = {
+        query["MetricStat"]["Period"] for query in alarm["Metrics"] if "MetricStat" in query
+    }
+    late = -(-sweep["Properties"]["Timeout"] // period)
+    assert alarm["EvaluationPeriods"] - alarm["DatapointsToAlarm"] >= late
+
+
 def test_none_looks_at_more_metrics_than_cloudwatch_takes(template: Template) -> None:
     for name, alarm in alarms(template).items():
         assert sum("MetricStat" in query for query in alarm["Metrics"]) <= 10, name

@@ -382,12 +382,13 @@ class Producer:
                     holder = await self._offer(offered)
                     if holder.by != self._by:
                         self._answer.held.give_back(offered.text)
-                    elif offered.kind == Kind.VACANT:
-                        return await self._takeovers.hand_over(self.key)
                     elif offered.closes or offered.parked:
                         return None
                     else:
                         self.written_chars += len(offered.text)
+                newest = self._channel.head
+                if newest and newest.vacant and newest.by == self._by:
+                    return await self._takeovers.hand_over(self.key)
                 self._ends_at = asyncio.get_running_loop().time()
                 self._leave(SHUTDOWN)
                 await self._write_text()

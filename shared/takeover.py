@@ -117,8 +117,8 @@ class Takeovers:
 
     async def hand_over(self, key: StreamKey) -> None:
         """Have another producer go on with a stream that its own has just left vacant."""
-        self.lifecycle.metrics.tell(SUCCESSION, {"HandedOver": 1}, **key.names)
         await self.launch(key)
+        self.lifecycle.metrics.tell(SUCCESSION, {"HandedOver": 1}, **key.names)
 
     async def launch(self, key: StreamKey) -> None:
         """Have a vacant stream produced. Where that fails, whoever notices it next does it."""

@@ -928,3 +928,17 @@ async def test_a_shutdown_of_who_hands_over_has_another_go_on_once() -> None:
         await production
     assert (await stage.told())[-1] == "vacant deadline"
     assert stage.launched == [stage.key]
+
+
+# It left the stream vacant a second time, and two were launched.
+@virtual
+async def test_a_shutdown_while_another_is_launched_leaves_the_stream_vacant_once() -> None:
+    stage = await Stage().begin()
+    stage.launch_s = 1.0
+    production = stage.start(ScriptedModel("a", 3600), deadline=24.0)
+    await asyncio.sleep(4.5)
+    production.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await production
+    assert await stage.told() == ["opened", "a", "vacant deadline"]
+    assert stage.launched == [stage.key]

@@ -154,6 +154,7 @@ class Stage:
         self.lifecycle = Lifecycle(self.store, self.log, self.quotas, self.audit)
         #: The streams that were to be produced by somebody else, who never comes.
         self.launched: list[StreamKey] = []
+        self.launch_s = 0.0
         self.takeovers = Takeovers(self.lifecycle, self._launch)
         known = Tenants(self.store, clock=loop.time)
         self.authority = Authority(self.store, known, now=self.now, clock=loop.time)
@@ -236,6 +237,7 @@ class Stage:
         return await self.lifecycle.close(self.key, Past.of((self.opened,)), closed)
 
     async def _launch(self, key: StreamKey) -> None:
+        await asyncio.sleep(self.launch_s)
         self.launched.append(key)
 
     def producer(

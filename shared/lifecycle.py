@@ -290,7 +290,8 @@ class Lifecycle:
         usage, problem = body["usage"] or {}, (body["error"] or {}).get("type", "")
         figures = {
             _COUNTED[body["status"]]: 1,
-            "AnswerTime": closed.at - opened.at,
+            # Another's clock may have been ahead of ours.
+            "AnswerTime": max(closed.at - opened.at, 0),
             "InputTokens": usage.get("input_tokens", 0),
             "OutputTokens": usage.get("output_tokens", 0),
         }

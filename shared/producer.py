@@ -173,7 +173,8 @@ class Producer:
                 self.written_chars += len(text)
                 self._pacer.wrote(began)
                 if text:
-                    self._answer.pulse.showed(self._log.now_ms() - self._past.opened.at)
+                    # Whose clock may have been ahead of ours.
+                    self._answer.pulse.showed(max(self._log.now_ms() - self._past.opened.at, 0))
             else:
                 # A control was faster: whether there may be more text is to be asked again.
                 self._answer.held.give_back(text)

@@ -9,6 +9,7 @@ import pytest
 from starlette.types import ASGIApp
 
 from functions.emf import emf
+from functions.produce import produce
 from functions.sweep import sweep
 from shared.errors import Unavailable
 from shared.metrics import (
@@ -178,6 +179,14 @@ async def test_a_producer_that_does_not_come_has_not_died() -> None:
     assert newest.kind == Kind.VACANT
     sums = told.sums()
     assert (sums.get("TakenOver"), sums["Launches"]) == (None, 1)
+
+
+async def test_no_time_is_negative_where_another_clock_was_ahead() -> None:
+    async with measured() as (sluice, told):
+        began = await begin(sluice.services, "demo?tokens=5&rate=0", epoch=0, age_s=-60)
+        await produce(sluice.services, began.key)
+    (said,), (production,) = told.of(ANSWER), told.of(PRODUCTION)
+    assert (said.figures["AnswerTime"], production.figures["TimeToFirstChunk"]) == (0, 0)
 
 
 async def test_an_answer_does_not_mind_that_its_metrics_are_lost() -> None:

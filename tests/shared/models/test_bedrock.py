@@ -340,6 +340,26 @@ async def test_a_connection_is_used_again(upstream: Upstream, bedrock: Bedrock) 
     assert upstream.connections == 1
 
 
+async def test_a_connection_that_may_have_broken_while_we_were_frozen_is_not_used_again(
+    upstream: Upstream, aws: None
+) -> None:
+    passed_s = 0.0
+    provider = Bedrock({MODEL}, "eu-central-1", upstream.url, clock=lambda: passed_s)
+
+    async def script(peer: Peer) -> None:
+        if len(upstream.requests) > upstream.connections:
+            peer.cut()
+            return
+        await says(*ANSWER)(peer)
+
+    upstream.script = script
+    for _ in range(2):
+        assert (await collect(provider, ask()))[1].reason == "stop"
+        passed_s += 60
+    await no_threads()
+    await provider.aclose()
+
+
 async def test_closing_under_tls(
     aws: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

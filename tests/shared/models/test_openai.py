@@ -376,6 +376,25 @@ async def test_a_connection_is_used_again(upstream: Upstream, openai: OpenAI) ->
     assert upstream.connections == 1
 
 
+async def test_a_connection_that_may_have_broken_while_we_were_frozen_is_not_used_again(
+    upstream: Upstream,
+) -> None:
+    passed_s = 0.0
+    provider = OpenAI(upstream.url, "", clock=lambda: passed_s)
+
+    async def script(peer: Peer) -> None:
+        if len(upstream.requests) > upstream.connections:
+            peer.cut()
+            return
+        await says(*ANSWER)(peer)
+
+    upstream.script = script
+    for _ in range(2):
+        assert (await collect(provider, ask()))[1].reason == "stop"
+        passed_s += 60
+    await provider.aclose()
+
+
 def test_another_loop_gets_its_own_connections() -> None:
     provider = OpenAI("http://127.0.0.1:1/v1", "")
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from shared.elapsed import elapsed
 from shared.errors import InvalidRequest, ProviderFailed
 from shared.logger import logger
-from shared.models import Ask, Continuation, Finish, Usage
+from shared.models import Ask, Continuation, Finish, Usage, counted
 from shared.models.idle import Idle
 
 if TYPE_CHECKING:  # imported on the thread: a client costs a cold start 180 ms
@@ -184,7 +184,7 @@ class _Answer:
                     raise _failed(_UPSTREAM)
                 self.reason = _REASONS.get(said, "stop")
             case {"metadata": {"usage": {"inputTokens": int(asked), "outputTokens": int(said)}}}:
-                self.usage = Usage(asked, said)
+                self.usage = counted(asked, said)
         return ""
 
     def flush(self) -> str:

@@ -64,6 +64,14 @@ async def test_an_answer(upstream: Upstream, bedrock: Bedrock) -> None:
     assert finish == Finish("stop", Usage(12, 5))
 
 
+@pytest.mark.parametrize("counts", [(-1, 2), (1, 10**16)])
+async def test_odd_usage_costs_no_answer(
+    upstream: Upstream, bedrock: Bedrock, counts: tuple[int, int]
+) -> None:
+    upstream.script = says(delta("x"), stop(), metadata(*counts))
+    assert await collect(bedrock, ask()) == (["x"], Finish("stop", None))
+
+
 async def test_what_is_asked(upstream: Upstream, bedrock: Bedrock) -> None:
     upstream.script = says(*ANSWER)
     messages = (

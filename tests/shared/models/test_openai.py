@@ -186,7 +186,11 @@ async def test_a_cut_after_the_reason_loses_nothing(upstream: Upstream, openai: 
 
 @pytest.mark.parametrize(
     "counts",
-    [None, 7, [], {"prompt_tokens": "1"}, {"prompt_tokens": -1, "completion_tokens": 2}],
+    [
+        *(None, 7, [], {"prompt_tokens": "1"}),
+        {"prompt_tokens": -1, "completion_tokens": 2},
+        {"prompt_tokens": 1, "completion_tokens": 10**16},
+    ],
     ids=str,
 )
 async def test_odd_usage_costs_no_answer(upstream: Upstream, openai: OpenAI, counts: Any) -> None:

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from shared.audit import Actor, Chain, Entry, Event, Head
-from shared.audit.linking import RETENTION_DAYS, again, draft, link, writes
+from shared.audit.linking import again, draft, link, retention_days, writes
 from shared.audit.trail import Audit
 from shared.authority import Caller, actor
 from shared.errors import TYPE_PREFIX, Busy, NotFound, ProducerLost, SluiceError, Unavailable
@@ -25,7 +25,7 @@ from shared.log import Log, closing
 from shared.metrics import ANSWER, FAILURE, SILENT, Metrics
 from shared.past import Past
 from shared.quotas import Admission, Left, Quotas, Wanted, settlement
-from shared.records import DAY_S, FinishReason, Item, Kind, Record, Status, StreamKey
+from shared.records import FinishReason, Item, Kind, Record, Status, StreamKey
 from shared.spans import UNTOLD, Spans
 from shared.table import Conflict, Store
 
@@ -328,7 +328,7 @@ class Lifecycle:
             nonce=self.log.new_writer(),
             outcome=_outcome(record),
             details={"seq": record.seq, **details},
-            retention_days=_retention_days(head),
+            retention_days=retention_days(head),
         )
         return link(entry, head)
 
@@ -343,11 +343,6 @@ def about_stream(key: StreamKey, opened: Record) -> dict[str, str]:
 def who(opened: Record) -> Actor:
     """Who has started a stream."""
     return Actor(opened.body["user"], opened.body["credential"])
-
-
-def _retention_days(head: Head | None) -> int:
-    """For how long a chain keeps its entries: as long as its last one."""
-    return (head.expires_at - head.at // 1000) // DAY_S if head else RETENTION_DAYS
 
 
 def _behind(entry: Entry, holders: Sequence[Item | None]) -> Entry:

@@ -7,19 +7,21 @@ or the producer, for a control or for want of time.
 import asyncio
 from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import Enum, auto
+from typing import Any
 
 from shared.errors import ProviderFailed, SluiceError
 from shared.held import Held
 from shared.live import Channel
+from shared.log import closing
 from shared.logger import logger
 from shared.models import Ask, Continuation, Finish, Usage, continued, estimate
 from shared.models.fallback import Fallback
 from shared.pacing import Pacer, Pacing
 from shared.past import Past
 from shared.pulse import Pulse
-from shared.records import FinishReason
+from shared.records import FinishReason, Status
 from shared.redaction import PolicyViolation, Redactor
 from shared.spans import UNTOLD, Role, Span, Spans
 
@@ -146,6 +148,18 @@ class Answer:
         if self._reading is None or (self.end is End.FAILED and not self.held.said_chars):
             return Usage(0, 0)
         return estimate(continued(self._ask, self._model.continuation), self.held.said_chars)
+
+    def closing(self, before: Usage) -> dict[str, Any]:
+        """How it has ended: the body of its stream's last record. `before` is what producers before
+        have used.
+        """
+        usage, model = asdict(before + self.usage), self.stand_in
+        if self.end is End.CANCELLED:
+            return closing(Status.CANCELLED, FinishReason.CANCELLED, usage=usage, model=model)
+        if reason := self.reason:
+            return closing(Status.COMPLETED, reason, usage=usage, model=model)
+        error = (self.error or SluiceError()).brief()
+        return closing(Status.FAILED, FinishReason.ERROR, usage=usage, error=error, model=model)
 
     @property
     def stand_in(self) -> str | None:

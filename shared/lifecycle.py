@@ -35,8 +35,10 @@ PAUSE_MAX_S = 0.05
 #: A start that may have happened is asked for again, so that no stream begins without its client.
 LOST_TRIES_MAX = 2
 DELAY_MAX_S = 0.2
-#: How often a control is tried again after losing its slot to a lively producer.
+#: How often a control is tried again after losing its slot to a lively producer; before each of how
+#: many tries that is asked to yield.
 CONTROL_TRIES_MAX = 100
+YIELD_EVERY = 4
 #: How often a record is tried again after others appended to the stream's audit.
 AUDIT_TRIES_MAX = 10
 
@@ -202,10 +204,16 @@ class Lifecycle:
         """
         by = self.log.new_writer()
         head = await self._audit.head(Chain.of(key))
-        for _ in range(CONTROL_TRIES_MAX):
+        for attempt in range(CONTROL_TRIES_MAX):
             # A producer's write is faster than a transaction: who only went on from the record that
             # was faster would stay behind for ever.
             newest = await self.log.tail(key)
+            if attempt % YIELD_EVERY == YIELD_EVERY - 1 and newest.kind == Kind.TEXT:
+                # And one that writes all the time is faster than a look and a transaction.
+                asked = self._asking_to_yield(newest)
+                if (await self.log.append(key, asked)).by != asked.by:
+                    continue
+                newest = asked
             record = wish(newest)
             if record is None:
                 return newest
@@ -213,6 +221,10 @@ class Lifecycle:
             if holder.by == by:
                 return holder
         raise Unavailable("The stream moves too fast to be steered just now.")
+
+    def _asking_to_yield(self, newest: Record) -> Record:
+        log = self.log
+        return Record(newest.seq + 1, Kind.YIELD, newest.epoch, log.now_ms(), log.new_writer())
 
     async def append(self, key: StreamKey, record: Record, event: Event, who: Actor) -> Record:
         """As `Log.append`, together with an entry of the stream's audit."""

@@ -48,15 +48,16 @@ class ScriptedStore(ModelStore):
     """A model of the store that fails as it is told.
 
     The next writes meet `fates`: "fail" before they are done, "lose" their reply after. Reads that
-    may be stale do not see the records in `hidden`. Every write takes `write_s` seconds and every
-    read `read_s`. With `broken` no write is done, with `unreadable` nothing is read.
+    may be stale do not see the records in `hidden`. Every write takes `write_s` seconds, one of a
+    transaction `transact_s` more, and every read `read_s`. With `broken` no write is done, with
+    `unreadable` nothing is read.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.fates: deque[Literal["ok", "fail", "lose"]] = deque()
         self.hidden: set[int] = set()
-        self.write_s = 0.0
+        self.write_s = self.transact_s = 0.0
         self.read_s = 0.0
         self.broken = False
         self.unreadable = False
@@ -68,6 +69,7 @@ class ScriptedStore(ModelStore):
         return held
 
     async def transact(self, writes: Sequence[Write], token: str) -> Conflict | None:
+        await asyncio.sleep(self.transact_s)
         fate = await self._fate()
         conflict = await super().transact(writes, token)
         self._reply(fate)

@@ -231,6 +231,11 @@ class Answer:
             raise ProviderFailed("The model's answer broke off.", code="cut", retryable=True)
         except SluiceError as error:
             self.stop(End.FAILED, error)
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise
+            # Not we are cancelled, but something that the provider waited for.
+            self.stop(End.FAILED, SluiceError())
         except Exception as error:  # noqa: BLE001 - whatever a provider does, the stream must end
             logger.error("provider raised", extra={"error": type(error).__name__})
             self.stop(End.FAILED, SluiceError())

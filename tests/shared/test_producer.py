@@ -1,7 +1,7 @@
 """The producer, against scripted models and stores, in virtual time."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from itertools import pairwise, repeat
 from typing import Any
@@ -11,7 +11,7 @@ import pytest
 from shared.errors import OutOfTime, ProviderFailed, Unavailable
 from shared.held import CHUNK_CHARS_MAX, HELD_CHARS_MAX
 from shared.log import PAUSE_S
-from shared.models import Continuation, Finish, Usage
+from shared.models import Ask, Continuation, Finish, Usage
 from shared.pacing import Pacing
 from shared.producer import DEADLINE_MARGIN_S
 from shared.records import Kind, Record
@@ -915,6 +915,25 @@ async def test_the_first_chunk_tells_which_model_stands_in() -> None:
     await producer.run((stage.opened,))
     bodies = [r.body for r in await stage.records() if r.kind == Kind.TEXT]
     assert bodies == [{"model": "scripted"}, {}]
+
+
+class CancelledModel(ScriptedModel):
+    """One that waits for something which somebody else cancels."""
+
+    async def stream(self, ask: Ask) -> AsyncGenerator[str | Finish, None]:
+        yield "a"
+        other = asyncio.get_running_loop().create_future()
+        other.cancel()
+        await other
+
+
+# It went on with heartbeats for three hours.
+@virtual
+async def test_a_provider_that_is_cancelled_from_within_has_failed() -> None:
+    stage = await Stage().begin()
+    async with asyncio.timeout(60):
+        await stage.start(CancelledModel())
+    assert await stage.told() == ["opened", "a", "failed internal"]
 
 
 @virtual

@@ -209,26 +209,9 @@ class Answer:
             span.failed = self.error.slug
 
     async def _read(self, channel: Channel) -> None:
-        """Read the model into the text held, never further ahead than may be held."""
-        goes_on = bool(self._ask.said)
+        """Hear the model out, whatever becomes of it: the stream must end."""
         try:
-            async with aclosing(self._model.stream(self._ask)) as deltas:
-                async for delta in deltas:
-                    if goes_on:
-                        goes_on = False
-                        self._go_on()
-                    if isinstance(delta, Finish):
-                        self._finish = delta
-                        self.stop(End.FINISHED)
-                    elif not self.end:
-                        self.pulse.heard(len(delta))
-                        self._take(delta)
-                    if self.end:
-                        return
-                    await self.held.room()
-                    if self._throttle:
-                        await channel.room()
-            raise ProviderFailed("The model's answer broke off.", code="cut", retryable=True)
+            await self._hear(channel)
         except SluiceError as error:
             self.stop(End.FAILED, error)
         except asyncio.CancelledError:
@@ -236,9 +219,30 @@ class Answer:
                 raise
             # Not we are cancelled, but something that the provider waited for.
             self.stop(End.FAILED, SluiceError())
-        except Exception as error:  # noqa: BLE001 - whatever a provider does, the stream must end
+        except Exception as error:  # noqa: BLE001 - a provider's mistake
             logger.error("provider raised", extra={"error": type(error).__name__})
             self.stop(End.FAILED, SluiceError())
+
+    async def _hear(self, channel: Channel) -> None:
+        """Read the model into the text held, never further ahead than may be held."""
+        goes_on = bool(self._ask.said)
+        async with aclosing(self._model.stream(self._ask)) as deltas:
+            async for delta in deltas:
+                if goes_on:
+                    goes_on = False
+                    self._go_on()
+                if isinstance(delta, Finish):
+                    self._finish = delta
+                    self.stop(End.FINISHED)
+                elif not self.end:
+                    self.pulse.heard(len(delta))
+                    self._take(delta)
+                if self.end:
+                    return
+                await self.held.room()
+                if self._throttle:
+                    await channel.room()
+        raise ProviderFailed("The model's answer broke off.", code="cut", retryable=True)
 
     def _go_on(self) -> None:
         """Go on behind what was said before, as the model that answers does."""

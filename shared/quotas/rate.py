@@ -14,8 +14,8 @@ from shared.records import Item
 from shared.schema import TENANTS
 from shared.table import Put, Store, Update
 
-#: How often a write is tried that loses to other requests of the same account, and the longest pause
-#: after the first and after the last: of a hundred at once nearly all pass, within 2 s.
+#: How often a write is tried that loses to others of the same account, and the longest pause
+#: after the first and after the last try: of a hundred at once nearly all pass, within 2 s.
 TRIES_MAX = 9
 PAUSE_MIN_S, PAUSE_MAX_S = 0.05, 0.5
 #: A bucket that was not taken from for so long is full, and need not be kept.

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from functions.wiring import Services
+from functions.wiring import Services, without_texts
 from shared import trace
 from shared.errors import NotFound, SluiceError, Unavailable
 from shared.logger import logger
@@ -59,7 +59,8 @@ def handler(event: dict[str, str], context: Any) -> None:
     remaining_s = context.get_remaining_time_in_millis() / 1000
     deadline = runner.get_loop().time() + remaining_s
     key = StreamKey(event["tenant"], event["stream"])
-    runner.run(produce(services, key, deadline=deadline))
+    with without_texts():
+        runner.run(produce(services, key, deadline=deadline))
 
 
 @functools.cache

@@ -6,12 +6,12 @@ to its end in the log, and the client, or any other, follows it from there.
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from urllib.parse import quote
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from functions.collection import Collection
@@ -110,7 +110,7 @@ def endpoints(services: Services) -> list[Endpoint]:
 async def _export(
     services: Services,
     request: Request,
-    document: AsyncIterator[bytes],
+    document: AsyncGenerator[bytes, None],
     chain: Chain,
     name: str,
     about: Mapping[str, str] | None = None,
@@ -131,7 +131,7 @@ async def _export(
         retention_days=caller.tenant.policy.audit_retention_days,
     )
     await services.audit.append(entry)
-    return StreamingResponse(document, media_type="application/json", headers=headers)
+    return Document(request, document, headers)
 
 
 async def _follow(services: Services, request: Request, key: StreamKey, after: int) -> Response:
@@ -187,6 +187,47 @@ async def _answer(services: Services, request: Request, started: Started) -> Res
     return stream
 
 
+def _in_time(request: Request, send: Send) -> Send:
+    """`send` to a client that must not hold the invocation, least of all to its very end.
+
+    That it takes nothing is a TimeoutError, so an OSError, as is that it has left.
+    """
+    loop, idle_s = asyncio.get_running_loop(), caller_of(request).bounds.idle_s
+    deadline = invocation_deadline(request)
+    gives_up_at = math.inf if deadline is None else deadline - FOLLOW_MARGIN_S / 2
+
+    async def send_in_time(message: Message) -> None:
+        async with asyncio.timeout_at(min(loop.time() + idle_s, gives_up_at)):
+            await send(message)
+
+    return send_in_time
+
+
+class Document(Response):
+    """A response of JSON, whose pieces are sent as they are read, for as long as they are taken."""
+
+    def __init__(
+        self,
+        request: Request,
+        pieces: AsyncGenerator[bytes, None],
+        headers: Mapping[str, str],
+    ) -> None:
+        super().__init__(media_type="application/json", headers=headers)
+        del self.headers["content-length"]
+        self._request = request
+        self._pieces = pieces
+
+    async def __call__(self, _: Scope, _receive: Receive, send: Send) -> None:
+        send = _in_time(self._request, send)
+        with suppress(OSError):  # one that broke off is no JSON
+            async with aclosing(self._pieces) as pieces:
+                headers = self.raw_headers
+                await send({"type": "http.response.start", "status": 200, "headers": headers})
+                async for piece in pieces:
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                await send({"type": "http.response.body"})
+
+
 class EventStream(Response):
     """A response of Server-Sent Events: what a follower finds, with heartbeats in the silence.
 
@@ -214,6 +255,7 @@ class EventStream(Response):
         )
         del self.headers["content-length"]
         self._services = services
+        self._request = request
         self._key = key
         self._caller = caller_of(request)
         self._encoder = native.EventEncoder(key.stream)
@@ -224,14 +266,11 @@ class EventStream(Response):
         self._production = production
         self._seat: Seat | None = None
         self._renew_at = 0.0
-        bounds = self._caller.bounds
-        self._idle_s = bounds.idle_s
         now = asyncio.get_running_loop().time()
         self._reception = Reception(services.log, follower.after)
         deadline = invocation_deadline(request)
-        end = math.inf if deadline is None else deadline
-        self._gives_up_at = end - FOLLOW_MARGIN_S / 2
-        self._ends_at = min(end - FOLLOW_MARGIN_S, now + bounds.connection_s)
+        end = math.inf if deadline is None else deadline - FOLLOW_MARGIN_S
+        self._ends_at = min(end, now + self._caller.bounds.connection_s)
 
     async def begin(self) -> bool:
         """Read what is there. False when the stream is closed and all of it was seen before."""
@@ -257,22 +296,15 @@ class EventStream(Response):
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         gone = asyncio.create_task(_disconnected(receive))
-
-        async def send_in_time(message: Message) -> None:
-            # A client that does not read must not hold the invocation, least of all to its very
-            # end. That it took too long is a TimeoutError, so an OSError, as is that it has left.
-            idle_until = asyncio.get_running_loop().time() + self._idle_s
-            async with asyncio.timeout_at(min(idle_until, self._gives_up_at)):
-                await send(message)
-
+        send = _in_time(self._request, send)
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         left = False
         try:
             # Whatever happens, the follower is closed before the production is awaited: while its
             # client counts as attached, it holds a throttled model back.
             async with aclosing(self._batches):
-                await send_in_time(start)
-                await self._send_all(send_in_time, gone)
+                await send(start)
+                await self._send_all(send, gone)
         except OSError:
             left = True  # The client; the log is where it goes on.
         except asyncio.CancelledError:

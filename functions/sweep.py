@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from typing import Any
 
-from functions.wiring import Services
+from functions.wiring import Services, without_texts
 from shared.erasure import Erasure
 from shared.errors import NotFound
 from shared.logger import logger
@@ -127,7 +127,8 @@ def handler(_event: Any, context: Any) -> None:
     services, runner = _process()
     remaining_s = context.get_remaining_time_in_millis() / 1000
     deadline = runner.get_loop().time() + min(remaining_s, EVERY_S)
-    runner.run(sweep(services, deadline=deadline))
+    with without_texts():
+        runner.run(sweep(services, deadline=deadline))
 
 
 @functools.cache

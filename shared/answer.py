@@ -7,19 +7,21 @@ or the producer, for a control or for want of time.
 import asyncio
 from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import Enum, auto
+from typing import Any
 
 from shared.errors import ProviderFailed, SluiceError
 from shared.held import Held
 from shared.live import Channel
+from shared.log import closing
 from shared.logger import logger
 from shared.models import Ask, Continuation, Finish, Usage, continued, estimate
 from shared.models.fallback import Fallback
 from shared.pacing import Pacer, Pacing
 from shared.past import Past
 from shared.pulse import Pulse
-from shared.records import FinishReason
+from shared.records import FinishReason, Status
 from shared.redaction import PolicyViolation, Redactor
 from shared.spans import UNTOLD, Role, Span, Spans
 
@@ -147,6 +149,18 @@ class Answer:
             return Usage(0, 0)
         return estimate(continued(self._ask, self._model.continuation), self.held.said_chars)
 
+    def closing(self, before: Usage) -> dict[str, Any]:
+        """How it has ended: the body of its stream's last record. `before` is what producers before
+        have used.
+        """
+        usage, model = asdict(before + self.usage), self.stand_in
+        if self.end is End.CANCELLED:
+            return closing(Status.CANCELLED, FinishReason.CANCELLED, usage=usage, model=model)
+        if reason := self.reason:
+            return closing(Status.COMPLETED, reason, usage=usage, model=model)
+        error = (self.error or SluiceError()).brief()
+        return closing(Status.FAILED, FinishReason.ERROR, usage=usage, error=error, model=model)
+
     @property
     def stand_in(self) -> str | None:
         """The model that answers, where it is not the one that was asked for."""
@@ -195,31 +209,40 @@ class Answer:
             span.failed = self.error.slug
 
     async def _read(self, channel: Channel) -> None:
-        """Read the model into the text held, never further ahead than may be held."""
-        goes_on = bool(self._ask.said)
+        """Hear the model out, whatever becomes of it: the stream must end."""
         try:
-            async with aclosing(self._model.stream(self._ask)) as deltas:
-                async for delta in deltas:
-                    if goes_on:
-                        goes_on = False
-                        self._go_on()
-                    if isinstance(delta, Finish):
-                        self._finish = delta
-                        self.stop(End.FINISHED)
-                    elif not self.end:
-                        self.pulse.heard(len(delta))
-                        self._take(delta)
-                    if self.end:
-                        return
-                    await self.held.room()
-                    if self._throttle:
-                        await channel.room()
-            raise ProviderFailed("The model's answer broke off.", code="cut", retryable=True)
+            await self._hear(channel)
         except SluiceError as error:
             self.stop(End.FAILED, error)
-        except Exception as error:  # noqa: BLE001 - whatever a provider does, the stream must end
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise
+            # Not we are cancelled, but something that the provider waited for.
+            self.stop(End.FAILED, SluiceError())
+        except Exception as error:  # noqa: BLE001 - a provider's mistake
             logger.error("provider raised", extra={"error": type(error).__name__})
             self.stop(End.FAILED, SluiceError())
+
+    async def _hear(self, channel: Channel) -> None:
+        """Read the model into the text held, never further ahead than may be held."""
+        goes_on = bool(self._ask.said)
+        async with aclosing(self._model.stream(self._ask)) as deltas:
+            async for delta in deltas:
+                if goes_on:
+                    goes_on = False
+                    self._go_on()
+                if isinstance(delta, Finish):
+                    self._finish = delta
+                    self.stop(End.FINISHED)
+                elif not self.end:
+                    self.pulse.heard(len(delta))
+                    self._take(delta)
+                if self.end:
+                    return
+                await self.held.room()
+                if self._throttle:
+                    await channel.room()
+        raise ProviderFailed("The model's answer broke off.", code="cut", retryable=True)
 
     def _go_on(self) -> None:
         """Go on behind what was said before, as the model that answers does."""

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from shared.audit import TENANT_CHAIN, Actor, Chain, Entry, Event
-from shared.audit.linking import RETENTION_DAYS, Details
+from shared.audit.linking import Details, retention_days
 from shared.audit.trail import Audit
 from shared.errors import NotFound, Unavailable
 from shared.lifecycle import Lifecycle
@@ -338,8 +338,7 @@ class Erasures:
 
     async def _entry(self, chain: Chain, actor: Actor, details: Details) -> Entry:
         """What is told of an erasure, for as long as the last entry of its chain is kept."""
-        head = await self._audit.head(chain)
-        days = (head.expires_at - head.at // 1000) // DAY_S if head else RETENTION_DAYS
+        days = retention_days(await self._audit.head(chain))
         return self._audit.entry(chain, Event.DELETED, actor, details=details, retention_days=days)
 
     def _shell(self, key: StreamKey, seq: int) -> Item:

@@ -11,7 +11,7 @@ A document is written page by page, so that a user of years fits through a funct
 last byte is written last of all: one that broke off is no JSON.
 """
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -26,7 +26,7 @@ from shared.records import Record, StreamKey, dump
 PAGE = 100
 
 
-async def stream_document(log: Log, audit: Audit, key: StreamKey) -> AsyncIterator[bytes]:
+async def stream_document(log: Log, audit: Audit, key: StreamKey) -> AsyncGenerator[bytes, None]:
     """The document of a stream; without it, where it is not there any more."""
     yield _head(log, key.tenant, None)
     async for piece in _stream(log, audit, key, b""):
@@ -36,7 +36,7 @@ async def stream_document(log: Log, audit: Audit, key: StreamKey) -> AsyncIterat
 
 async def user_document(
     log: Log, audit: Audit, keys: Keys, tenant: str, user: str
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """The document of all streams of a user, the newest first."""
     yield _head(log, tenant, user)
     comma, before, more = b"", None, True
@@ -59,7 +59,9 @@ async def user_document(
     yield b"]}"
 
 
-async def _stream(log: Log, audit: Audit, key: StreamKey, comma: bytes) -> AsyncIterator[bytes]:
+async def _stream(
+    log: Log, audit: Audit, key: StreamKey, comma: bytes
+) -> AsyncGenerator[bytes, None]:
     """One stream of a document, behind a comma; nothing where it is gone since it was listed."""
     try:
         summary = await log.summary(key)
@@ -84,7 +86,7 @@ async def _stream(log: Log, audit: Audit, key: StreamKey, comma: bytes) -> Async
     yield b'],"erased":true}' if erased else b"]}"
 
 
-async def _audit(audit: Audit, chain: Chain) -> AsyncIterator[tuple[Entry, ...]]:
+async def _audit(audit: Audit, chain: Chain) -> AsyncGenerator[tuple[Entry, ...], None]:
     """All entries of a chain, a page at a time."""
     after = None
     while True:

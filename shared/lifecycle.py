@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from shared.audit import Actor, Chain, Entry, Event, Head
-from shared.audit.linking import RETENTION_DAYS, again, draft, link, writes
+from shared.audit.linking import again, draft, link, retention_days, writes
 from shared.audit.trail import Audit
 from shared.authority import Caller, actor
 from shared.errors import TYPE_PREFIX, Busy, NotFound, ProducerLost, SluiceError, Unavailable
@@ -25,7 +25,7 @@ from shared.log import Log, closing
 from shared.metrics import ANSWER, FAILURE, SILENT, Metrics
 from shared.past import Past
 from shared.quotas import Admission, Left, Quotas, Wanted, settlement
-from shared.records import DAY_S, FinishReason, Item, Kind, Record, Status, StreamKey
+from shared.records import FinishReason, Item, Kind, Record, Status, StreamKey
 from shared.spans import UNTOLD, Spans
 from shared.table import Conflict, Store
 
@@ -35,8 +35,10 @@ PAUSE_MAX_S = 0.05
 #: A start that may have happened is asked for again, so that no stream begins without its client.
 LOST_TRIES_MAX = 2
 DELAY_MAX_S = 0.2
-#: How often a control is tried again after losing its slot to a lively producer.
+#: How often a control is tried again after losing its slot to a lively producer; before each of how
+#: many tries that is asked to yield.
 CONTROL_TRIES_MAX = 100
+YIELD_EVERY = 4
 #: How often a record is tried again after others appended to the stream's audit.
 AUDIT_TRIES_MAX = 10
 
@@ -202,10 +204,16 @@ class Lifecycle:
         """
         by = self.log.new_writer()
         head = await self._audit.head(Chain.of(key))
-        for _ in range(CONTROL_TRIES_MAX):
+        for attempt in range(CONTROL_TRIES_MAX):
             # A producer's write is faster than a transaction: who only went on from the record that
             # was faster would stay behind for ever.
             newest = await self.log.tail(key)
+            if attempt % YIELD_EVERY == YIELD_EVERY - 1 and newest.kind == Kind.TEXT:
+                # And one that writes all the time is faster than a look and a transaction.
+                asked = self._asking_to_yield(newest)
+                if (await self.log.append(key, asked)).by != asked.by:
+                    continue
+                newest = asked
             record = wish(newest)
             if record is None:
                 return newest
@@ -213,6 +221,10 @@ class Lifecycle:
             if holder.by == by:
                 return holder
         raise Unavailable("The stream moves too fast to be steered just now.")
+
+    def _asking_to_yield(self, newest: Record) -> Record:
+        log = self.log
+        return Record(newest.seq + 1, Kind.YIELD, newest.epoch, log.now_ms(), log.new_writer())
 
     async def append(self, key: StreamKey, record: Record, event: Event, who: Actor) -> Record:
         """As `Log.append`, together with an entry of the stream's audit."""
@@ -290,7 +302,8 @@ class Lifecycle:
         usage, problem = body["usage"] or {}, (body["error"] or {}).get("type", "")
         figures = {
             _COUNTED[body["status"]]: 1,
-            "AnswerTime": closed.at - opened.at,
+            # Another's clock may have been ahead of ours.
+            "AnswerTime": max(closed.at - opened.at, 0),
             "InputTokens": usage.get("input_tokens", 0),
             "OutputTokens": usage.get("output_tokens", 0),
         }
@@ -327,7 +340,7 @@ class Lifecycle:
             nonce=self.log.new_writer(),
             outcome=_outcome(record),
             details={"seq": record.seq, **details},
-            retention_days=_retention_days(head),
+            retention_days=retention_days(head),
         )
         return link(entry, head)
 
@@ -342,11 +355,6 @@ def about_stream(key: StreamKey, opened: Record) -> dict[str, str]:
 def who(opened: Record) -> Actor:
     """Who has started a stream."""
     return Actor(opened.body["user"], opened.body["credential"])
-
-
-def _retention_days(head: Head | None) -> int:
-    """For how long a chain keeps its entries: as long as its last one."""
-    return (head.expires_at - head.at // 1000) // DAY_S if head else RETENTION_DAYS
 
 
 def _behind(entry: Entry, holders: Sequence[Item | None]) -> Entry:

@@ -24,7 +24,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from shared.answer import Answer, End, Work
@@ -33,13 +33,13 @@ from shared.authority import Authority
 from shared.errors import NotFound, OutOfTime, SluiceError, Unavailable
 from shared.lifecycle import about_stream, who
 from shared.live import Channel, Live
-from shared.log import DEAD_AFTER_S, HEARTBEAT_S, PAUSE_S, closing
+from shared.log import DEAD_AFTER_S, HEARTBEAT_S, PAUSE_S
 from shared.metrics import PRODUCTION
 from shared.models import Usage
 from shared.pacing import Pacer
 from shared.past import DEADLINE, QUOTA, SHUTDOWN, Past
 from shared.permit import Permit
-from shared.records import FENCING, FinishReason, Kind, Record, Status, StreamKey
+from shared.records import FENCING, FinishReason, Kind, Record, StreamKey
 from shared.redaction.telling import tell_redactions
 from shared.spans import Span
 from shared.takeover import HANDOVERS_MAX, Takeovers
@@ -49,6 +49,8 @@ from shared.takeover import HANDOVERS_MAX, Takeovers
 STORE_BUDGET_S = DEAD_AFTER_S
 #: What is left of an invocation when its producer hands the stream over.
 DEADLINE_MARGIN_S = 20.0
+#: For how long a producer writes no text that is asked to yield: ten times what a control takes.
+YIELD_S = 0.25
 #: How often a paused producer looks whether it may go on.
 PAUSE_LOOK_S = 1.0
 #: How long a producer that is being shut down may take to hand its stream over.
@@ -97,7 +99,7 @@ class Producer:
         self._channel = Channel()
         self._seq = 0
         self._offered: Record | None = None
-        self._last_write = 0.0
+        self._last_write = self._yields_until = 0.0
         self._leaves = ""
 
     @property
@@ -173,7 +175,8 @@ class Producer:
                 self.written_chars += len(text)
                 self._pacer.wrote(began)
                 if text:
-                    self._answer.pulse.showed(self._log.now_ms() - self._past.opened.at)
+                    # Whose clock may have been ahead of ours.
+                    self._answer.pulse.showed(max(self._log.now_ms() - self._past.opened.at, 0))
             else:
                 # A control was faster: whether there may be more text is to be asked again.
                 self._answer.held.give_back(text)
@@ -183,6 +186,7 @@ class Producer:
         loop = asyncio.get_running_loop()
         while self._answer.end is None:
             wake = min(self._last_write + HEARTBEAT_S, self._answer.held.due())
+            wake = max(wake, self._yields_until)
             if loop.time() >= self._ends_at:
                 self._leave(DEADLINE)
             elif loop.time() >= wake:
@@ -281,19 +285,8 @@ class Producer:
     async def _close(self) -> None:
         holder = None
         while not (holder and holder.by == self._by):
-            holder = await self._offer(self._record(Kind.CLOSED, body=self._closing()))
-
-    def _closing(self) -> dict[str, Any]:
-        usage = asdict(self._usage_before() + self._answer.usage)
-        answered_by = self._answer.stand_in
-        if self._answer.end is End.CANCELLED:
-            return closing(Status.CANCELLED, FinishReason.CANCELLED, usage=usage, model=answered_by)
-        if reason := self._answer.reason:
-            return closing(Status.COMPLETED, reason, usage=usage, model=answered_by)
-        error = (self.error or SluiceError()).brief()
-        return closing(
-            Status.FAILED, FinishReason.ERROR, usage=usage, error=error, model=answered_by
-        )
+            body = self._answer.closing(self._usage_before())
+            holder = await self._offer(self._record(Kind.CLOSED, body=body))
 
     def _usage_before(self) -> Usage:
         return Usage(0, 0) if self._past.opened.by == self._by else self._past.usage
@@ -361,6 +354,8 @@ class Producer:
             raise _Over
         if record.kind == Kind.CANCEL:
             self._answer.halt(End.CANCELLED)
+        elif record.kind == Kind.YIELD:
+            self._yields_until = asyncio.get_running_loop().time() + YIELD_S
         elif record.kind == Kind.GRANT:
             self._permit.renew(record.body)
             self._past = self._past.with_grant(record)
@@ -382,12 +377,13 @@ class Producer:
                     holder = await self._offer(offered)
                     if holder.by != self._by:
                         self._answer.held.give_back(offered.text)
-                    elif offered.kind == Kind.VACANT:
-                        return await self._takeovers.hand_over(self.key)
                     elif offered.closes or offered.parked:
                         return None
                     else:
                         self.written_chars += len(offered.text)
+                newest = self._channel.head
+                if newest and newest.vacant and newest.by == self._by:
+                    return await self._takeovers.hand_over(self.key)
                 self._ends_at = asyncio.get_running_loop().time()
                 self._leave(SHUTDOWN)
                 await self._write_text()

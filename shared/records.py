@@ -24,6 +24,8 @@ class Kind(StrEnum):
     CANCEL = "cancel"
     PAUSE = "pause"
     GRANT = "grant"
+    #: Somebody wants to steer, and is slower than the producer: for a moment it writes no text.
+    YIELD = "yield"
     #: The credential that a stream was started with is about to expire.
     EXPIRING = "expiring"
     #: Nobody produces from here on: whoever appends the next epoch does.

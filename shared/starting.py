@@ -131,19 +131,21 @@ class Starting:
                     return Replayed(key)
                 start = await self._continue_from(caller, start)
             start, redactions = _redacted(caller.tenant, start)
-            about = {"tenant": caller.tenant.name, "model": start.model}
-            tell_redactions(self._lifecycle.metrics, redactions, **about)
             try:
-                return await self._open(caller, start, epoch, idempotency)
+                outcome = await self._open(caller, start, epoch, idempotency)
             except LimitExceeded:
                 if not (start.parent and await self._ends(caller, start.parent)):
                     raise
-                return await self._open(caller, start, epoch, idempotency)
+                outcome = await self._open(caller, start, epoch, idempotency)
         except (LimitExceeded, Unavailable):
             # Who only repeats a request must not be refused for what the first one took.
             if idempotency and (key := await self._claimed(idempotency, caller)):
                 return Replayed(key)
             raise
+        if isinstance(outcome, Started):  # else the first request has told of them
+            about = {"tenant": caller.tenant.name, "model": start.model}
+            tell_redactions(self._lifecycle.metrics, redactions, **about)
+        return outcome
 
     async def _open(
         self, caller: Caller, start: Start, epoch: int, idempotency: Idempotency | None

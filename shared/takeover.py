@@ -69,17 +69,19 @@ class Takeovers:
         vacant = self._behind(newest, Kind.VACANT, {"reason": LOST})
         holder = await self.lifecycle.append(key, vacant, Event.TAKEN_OVER, Actor())
         if holder.by == vacant.by:
-            await self._taken_over(key, past.opened)
+            await self._taken_over(key, past.opened, died=not newest.vacant)
         return holder
 
-    async def _taken_over(self, key: StreamKey, opened: Record) -> None:
-        """Have another producer come, in the stream's own trace."""
+    async def _taken_over(self, key: StreamKey, opened: Record, *, died: bool) -> None:
+        """Have another producer come, in the stream's own trace; where none has come for a vacancy,
+        none has died either.
+        """
         noticer, spans = trace.here(), self.lifecycle.spans
         with trace.of_stream(opened.body), spans.span("take over", **key.names) as span:
             if span:
                 span.link(noticer)
             logger.warning("taken over", extra={"stream": key.stream})
-            self.lifecycle.metrics.tell(SUCCESSION, {"TakenOver": 1}, **key.names)
+            self.lifecycle.metrics.tell(SUCCESSION, {"TakenOver": int(died)}, **key.names)
             await self.launch(key)
 
     async def tend(self, key: StreamKey, pause_s: float) -> str | None:
@@ -117,8 +119,8 @@ class Takeovers:
 
     async def hand_over(self, key: StreamKey) -> None:
         """Have another producer go on with a stream that its own has just left vacant."""
-        self.lifecycle.metrics.tell(SUCCESSION, {"HandedOver": 1}, **key.names)
         await self.launch(key)
+        self.lifecycle.metrics.tell(SUCCESSION, {"HandedOver": 1}, **key.names)
 
     async def launch(self, key: StreamKey) -> None:
         """Have a vacant stream produced. Where that fails, whoever notices it next does it."""

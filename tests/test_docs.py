@@ -136,6 +136,7 @@ def test_the_protocol_tells_of_every_kind_of_record() -> None:
         *((name, getattr(log, name)) for name in ("VACANT_S", "PAUSE_S")),
         *((name, getattr(producer, name)) for name in ("STORE_BUDGET_S", "DEADLINE_MARGIN_S")),
         ("SHUTDOWN_S", producer.SHUTDOWN_S),
+        ("YIELD_S", producer.YIELD_S),
         ("FOLLOW_MARGIN_S", stream.FOLLOW_MARGIN_S),
         ("EVERY_S", sweep.EVERY_S),
         *((name, getattr(takeover, name)) for name in ("EXPIRY_MARGIN_S", "HANDOVERS_MAX")),
@@ -146,7 +147,7 @@ def test_the_protocol_tells_of_every_kind_of_record() -> None:
 def test_the_protocol_s_times_are_those_of_the_code(name: str, value: float) -> None:
     (row,) = (line for line in _told("Times").splitlines() if f"`{name}`" in line)
     _, _, told, where, _ = row.split("|")
-    assert told.strip() in (f"{value:.0f} s", str(value))
+    assert told.strip() in (f"{value:g} s", str(value))
     assert f"{name} =" in (ROOT / where.split("`")[3]).read_text()
 
 

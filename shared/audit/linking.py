@@ -82,6 +82,11 @@ def link(entry: Entry, head: Head | None) -> Entry:
     )
 
 
+def retention_days(head: Head | None) -> int:
+    """For how long a chain keeps its next entry: as long as its last one."""
+    return (head.expires_at - head.at // 1000) // DAY_S if head else RETENTION_DAYS
+
+
 def aside(entry: Entry, side: int) -> Entry:
     """The entry as the first of one of the 256 side chains of its chain."""
     return link(replace(entry, chain=side_of(entry.chain, f"{side:02x}")), None)

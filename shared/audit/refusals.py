@@ -8,6 +8,7 @@ A process that is stopped takes its counts of the last minute with it; that ther
 of whom, is in the table all the same.
 """
 
+import asyncio
 import secrets
 import time
 from collections.abc import Callable
@@ -97,16 +98,18 @@ class Refusals:
             await self._begin(kind, _Gathered(self._now(), actor, retention_days))
         await self.tell()
 
-    async def tell(self, *, everything: bool = False) -> None:
-        """Tell what has been counted for a minute, or `everything` at the end of a process.
+    async def tell(self) -> None:
+        """Tell what has been counted for a minute.
 
-        Costs nothing where there is nothing to tell: call it after every request.
+        Costs nothing where there is nothing to tell: call it after every request. Where the table
+        does not answer, one request waits for that, and for one entry.
         """
         for kind, held in list(self._held.items()):
-            if not everything and self._now() - held.since < GATHER_S:
+            if self._now() - held.since < GATHER_S:
                 return
-            if self._held.get(kind) is held:  # nobody else was faster while we wrote
-                await self._end(kind, held)
+            # Unless somebody else was faster while we wrote.
+            if self._held.get(kind) is held and not await self._end(kind, held):
+                return
 
     async def _begin(self, kind: _Kind, held: _Gathered) -> None:
         """Tell the first refusal of a kind, and count the next ones."""
@@ -118,14 +121,16 @@ class Refusals:
             await self._write(*oldest, oldest[1].untold)
         await self._write(kind, held, 1)
 
-    async def _end(self, kind: _Kind, held: _Gathered) -> None:
+    async def _end(self, kind: _Kind, held: _Gathered) -> bool:
         """Tell what was counted; who is refused without end is told once a minute."""
         del self._held[kind]
-        if held.untold:
-            self._held[kind] = replace(held, since=self._now(), untold=0)
-            await self._write(kind, held, held.untold)
+        if not held.untold:
+            return True
+        self._held[kind] = replace(held, since=self._now(), untold=0)
+        return await self._write(kind, held, held.untold)
 
-    async def _write(self, kind: _Kind, held: _Gathered, count: int) -> None:
+    async def _write(self, kind: _Kind, held: _Gathered, count: int) -> bool:
+        """Whether it was told; else it is counted again."""
         details = {"count": count, "since": int(held.since * 1000)}
         entry = self._audit.entry(
             Chain(kind.tenant, self._chain),
@@ -136,8 +141,11 @@ class Refusals:
             retention_days=held.retention_days,
         )
         try:
-            await self._audit.append(entry, patience_s=PATIENCE_S)
-        except Unavailable:
+            async with asyncio.timeout(PATIENCE_S):
+                await self._audit.append(entry)
+        except (Unavailable, TimeoutError):
             logger.warning("refusals are not in the audit yet", extra={"count": count})
             if kind in self._held:
                 self._held[kind].untold += count
+            return False
+        return True

@@ -76,9 +76,7 @@ class Audit:
             retention_days=retention_days,
         )
 
-    async def append(
-        self, entry: Entry, also: Sequence[Write] = (), *, patience_s: float = PATIENCE_S
-    ) -> Conflict | None:
+    async def append(self, entry: Entry, also: Sequence[Write] = ()) -> Conflict | None:
         """Write an entry at the end of its chain, together with `also`; None when written.
 
         Else the conflict tells what stood in the way of `also`, and nothing was written. Losing to
@@ -86,7 +84,7 @@ class Audit:
         nobody knows, and another call may. In a crowd the entry goes to a side chain.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + patience_s
+        deadline = loop.time() + PATIENCE_S
         entry, losses = link(entry, await self.head(entry.chain)), 0
         for attempt in itertools.count():
             if attempt:

@@ -4,7 +4,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.errors import LimitExceeded, SluiceError
-from shared.logger import logger
+from shared.logger import log_unhandled, logger
 from shared.metrics import PROBLEM, REFUSAL, SILENT, Metrics
 
 
@@ -30,8 +30,7 @@ class Problems:
             await self._app(scope, receive, tracked)
         except Exception as error:
             if not isinstance(error, SluiceError):
-                # The type and the place tell enough; the message could hold a prompt.
-                logger.error("unhandled", extra={"error": type(error).__name__, "at": _at(error)})
+                log_unhandled(error)
             if started:
                 raise
             known = error if isinstance(error, SluiceError) else SluiceError()
@@ -55,10 +54,3 @@ def problem_response(error: SluiceError) -> JSONResponse:
         headers=error.headers,
         media_type="application/problem+json",
     )
-
-
-def _at(error: Exception) -> str:
-    trace = error.__traceback__
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""

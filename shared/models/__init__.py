@@ -70,10 +70,20 @@ class Finish:
 
 #: How many models may stand in for the one that is asked for.
 FALLBACKS_MAX = 4
+#: More than any answer has, and so few that all sums of them can be counted.
+TOKENS_MAX = 10**9
 #: The rule of thumb for what nobody has counted.
 CHARS_A_TOKEN = 4
 #: More than any text has that people read.
 CHARS_A_TOKEN_MAX = 12
+
+
+def counted(input_tokens: int, output_tokens: int) -> Usage | None:
+    """What a provider says that it has counted. None where that makes no sense: it is no reason to
+    lose an answer, and is estimated then.
+    """
+    least, most = sorted((input_tokens, output_tokens))
+    return Usage(input_tokens, output_tokens) if least >= 0 and most <= TOKENS_MAX else None
 
 
 def estimate(ask: Ask, output_chars: int) -> Usage:

@@ -12,9 +12,11 @@ from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from shared.elapsed import elapsed
 from shared.errors import InvalidRequest, ProviderFailed
 from shared.logger import logger
-from shared.models import Ask, Continuation, Finish, Usage
+from shared.models import Ask, Continuation, Finish, Usage, counted
+from shared.models.idle import Idle
 
 if TYPE_CHECKING:  # imported on the thread: a client costs a cold start 180 ms
     from botocore.eventstream import EventStream
@@ -86,11 +88,13 @@ class Bedrock:
         *,
         connect_timeout_s: float = 5.0,
         read_timeout_s: float = 60.0,
+        clock: Callable[[], float] = elapsed,
     ) -> None:
         self._models = frozenset(models)
         self._region = region
         self._endpoint = endpoint
         self._timeouts_s = (connect_timeout_s, read_timeout_s)
+        self._idle = Idle(clock)
         self._client: BedrockRuntimeClient | None = None
         self._creating = threading.Lock()
 
@@ -107,17 +111,20 @@ class Bedrock:
 
     async def stream(self, ask: Ask) -> AsyncGenerator[str | Finish, None]:
         request = _request(ask)
-        reader = _Reader(lambda: self._open(request))
         answer = _Answer()
-        try:
-            while (event := await reader.next()) is not None:
-                if text := answer.take(event):
-                    yield text
-        except ProviderFailed:
-            if answer.reason is None:  # else the answer is whole, however the connection ends
-                raise
-        finally:
-            reader.close()
+        with self._idle.used() as stale:
+            if stale and self._client:
+                self._client.close()  # its connections; it makes new ones
+            reader = _Reader(lambda: self._open(request))
+            try:
+                while (event := await reader.next()) is not None:
+                    if text := answer.take(event):
+                        yield text
+            except ProviderFailed:
+                if answer.reason is None:  # else the answer is whole, however the connection ends
+                    raise
+            finally:
+                reader.close()
         if answer.reason is None:
             raise _failed(_CUT)
         if text := answer.flush():
@@ -177,7 +184,7 @@ class _Answer:
                     raise _failed(_UPSTREAM)
                 self.reason = _REASONS.get(said, "stop")
             case {"metadata": {"usage": {"inputTokens": int(asked), "outputTokens": int(said)}}}:
-                self.usage = Usage(asked, said)
+                self.usage = counted(asked, said)
         return ""
 
     def flush(self) -> str:

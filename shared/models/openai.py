@@ -9,8 +9,10 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
+from shared.elapsed import elapsed
 from shared.errors import InvalidRequest, ProviderFailed
-from shared.models import Ask, Continuation, Finish, Usage
+from shared.models import Ask, Continuation, Finish, Usage, counted
+from shared.models.idle import Idle
 
 if TYPE_CHECKING:  # imported at the first use: it costs a cold start 60 to 95 ms
     import ssl
@@ -45,6 +47,7 @@ class OpenAI:
         *,
         connect_timeout_s: float = 5.0,
         read_timeout_s: float = 60.0,
+        clock: Callable[[], float] = elapsed,
     ) -> None:
         url = urlsplit(base_url)
         if url.scheme not in ("http", "https") or not url.hostname or url.username is not None:
@@ -52,6 +55,7 @@ class OpenAI:
         self._url = base_url.rstrip("/") + "/chat/completions"
         self._api_key = api_key
         self._timeouts_s = (connect_timeout_s, read_timeout_s)
+        self._idle = Idle(clock)
         # `max_tokens` is what every compatible server knows. OpenAI has replaced it by
         # `max_completion_tokens`, its reasoning models refuse the old name, and its other models
         # take both.
@@ -117,16 +121,20 @@ class OpenAI:
         }
         if ask.max_tokens is not None:
             body[self._limit_field] = ask.max_tokens
-        request = self._client().stream(
-            "POST", self._url, content=json.dumps(body).encode(), headers=await self._headers()
-        )
-        async with request as response:
-            if response.status_code != 200:
-                # The body is not read: it may repeat the prompt or the key, so nothing of it
-                # may go further.
-                raise _refusal(response.status_code)
-            response.encoding = "utf-8"  # SSE is always UTF-8, whatever the header says
-            yield response
+        headers = await self._headers()
+        with self._idle.used() as stale:
+            if stale:
+                await self.aclose()
+            request = self._client().stream(
+                "POST", self._url, content=json.dumps(body).encode(), headers=headers
+            )
+            async with request as response:
+                if response.status_code != 200:
+                    # The body is not read: it may repeat the prompt or the key, so nothing of it
+                    # may go further.
+                    raise _refusal(response.status_code)
+                response.encoding = "utf-8"  # SSE is always UTF-8, whatever the header says
+                yield response
 
     async def _headers(self) -> dict[str, str]:
         headers = {
@@ -259,10 +267,9 @@ def _as(kind: type[_T], value: object) -> _T:
 
 
 def _usage(value: object) -> Usage | None:
-    """Counts that make no sense are no reason to lose an answer: they are left out."""
     match value:
-        case {"prompt_tokens": int(asked), "completion_tokens": int(said)} if min(asked, said) >= 0:
-            return Usage(asked, said)
+        case {"prompt_tokens": int(asked), "completion_tokens": int(said)}:
+            return counted(asked, said)
     return None
 
 

@@ -87,7 +87,8 @@ class Quotas:
     ) -> None:
         self._store = store
         self._now = now
-        self._dice = dice or random.Random()  # noqa: S311 - which shard is no secret
+        # Without a state of its own: copies of one snapshot would all choose the same shards.
+        self._dice = dice or random.SystemRandom()
         self._rate = Rate(store, now=now)
 
     async def admit(

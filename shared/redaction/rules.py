@@ -13,6 +13,8 @@ from shared.errors import InvalidRequest
 MATCH_MAX = 511
 WORDS_MAX = 500
 WORD_CHARS_MAX = 64
+#: Of all words in each of their spellings: what one machine has room for, beside all else.
+SPELLINGS_CHARS_MAX = 64_000
 PATTERNS_MAX = 32
 PATTERN_CHARS_MAX = 512
 #: The longest text that a tenant's pattern may fit, in characters.
@@ -101,6 +103,7 @@ class Rules:
             ),
             prompts=_flag(document.get("prompts", False), f"{path}.prompts"),
         )
+        _check_spellings(rules.words, f"{path}.words")
         _check_work(rules.patterns, f"{path}.patterns")
         return rules
 
@@ -156,6 +159,22 @@ def _pattern(value: Any, path: str) -> Pattern:
         )
     mode = _mode(given.get("mode", Mode.MASK), f"{path}.mode")
     return Pattern(pattern, mode, _name(given.get("name", "pattern"), f"{path}.name"))
+
+
+def spellings(word: str) -> list[str]:
+    """A word in either case and either form of its accents."""
+    import unicodedata  # most tenants have no words
+
+    cases = (word, word.upper())
+    return sorted({unicodedata.normalize(form, case) for form in ("NFC", "NFD") for case in cases})
+
+
+def _check_spellings(words: tuple[Word, ...], path: str) -> None:
+    if sum(len(spelt) for word in words for spelt in spellings(word.word)) > SPELLINGS_CHARS_MAX:
+        raise InvalidRequest(
+            f"`{path}` have too many letters in all: one with an accent counts for several.",
+            field=path,
+        )
 
 
 def _check_work(patterns: tuple[Pattern, ...], path: str) -> None:

@@ -21,6 +21,9 @@ _ERROR_TYPE = "Lambda-Runtime-Function-Error-Type"
 _ERROR_BODY = "Lambda-Runtime-Function-Error-Body"
 _INVOCATION_ID = "Lambda-Runtime-Invocation-Id"
 
+#: How long a response that is over waits for who does not take the rest of it.
+PARTING_S = 2.0
+
 
 class RuntimeApiError(Exception):
     """The Runtime API does not give out work any more: the process should end."""
@@ -183,6 +186,11 @@ class ResponseStream:
         """Whether nothing that is written will arrive any more."""
         return self._transport.is_closing()
 
+    @property
+    def stuck(self) -> bool:
+        """Whether something that was written is not taken."""
+        return self._transport.get_write_buffer_size() > 0
+
     async def write(self, data: bytes) -> None:
         """Pass bytes on; raises `ClientGone`."""
         if data:  # an empty chunk would end the body
@@ -197,20 +205,24 @@ class ResponseStream:
         if error is not None:
             told = b64encode(json.dumps(error).encode()).decode()
             trailers = f"{_ERROR_TYPE}: {error['errorType']}\r\n{_ERROR_BODY}: {told}\r\n".encode()
-        if self.gone:
-            raise ClientGone
         self._writer.write(b"0\r\n" + trailers + b"\r\n")
         await self._answered.wait()
         if self.status is None:
             raise ClientGone
 
     async def release(self) -> None:
-        """Flush what was written, and close the connection."""
+        """Flush what was written, where it is taken within `PARTING_S`, and close the connection.
+
+        Lambda does not read while its client does not: who waited for that would wait, and be
+        billed, to the end of the invocation.
+        """
         self._watch.cancel()
         await asyncio.wait([self._watch])
         self._writer.close()
-        with suppress(OSError):
-            await self._writer.wait_closed()
+        with suppress(OSError):  # as is a TimeoutError
+            async with asyncio.timeout(PARTING_S):
+                await self._writer.wait_closed()
+        self._transport.abort()
 
     async def _put(self, frame: bytes) -> None:
         try:

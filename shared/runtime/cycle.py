@@ -8,7 +8,7 @@ from enum import Enum, auto
 from typing import Any
 
 from shared.runtime import report
-from shared.runtime.client import ClientGone, Invocation, ResponseStream, RuntimeApi
+from shared.runtime.client import PARTING_S, ClientGone, Invocation, ResponseStream, RuntimeApi
 from shared.runtime.events import NotHttp, request
 
 Message = MutableMapping[str, Any]
@@ -52,8 +52,9 @@ async def respond(app: App, api: RuntimeApi, invocation: Invocation) -> None:
             raise
         if not _for_want_of_a_client(error):
             report.log_failure("The app failed", error, request_id=invocation.request_id)
-        with suppress(ClientGone):
-            await cycle.fail(error)
+        with suppress(ClientGone, TimeoutError):
+            async with asyncio.timeout(PARTING_S):
+                await cycle.fail(error)
     finally:
         await cycle.release()
 
@@ -120,7 +121,7 @@ class Cycle:
             report.log(
                 "WARN", "The Runtime API refused a response", status=status, request_id=request_id
             )
-        elif self._state is State.STREAMING:
+        elif self._state is State.STREAMING or (self._stream and status is None):
             report.log("INFO", "Nobody took the response to its end", request_id=request_id)
 
     async def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
@@ -138,14 +139,17 @@ class Cycle:
             await self._end()
 
     async def _end(self, error: Mapping[str, str] | None = None) -> None:
-        if self._stream is None:
+        if self._stream is None or self._stream.gone:
             raise ClientGone
-        await self._stream.end(error)
+        # Not only once it has arrived: who gives up waiting for that must not end it anew.
         self._state = State.COMPLETE
+        await self._stream.end(error)
         self._over.set()
 
     def _gone(self) -> bool:
-        return self._state is State.STREAMING and (self._stream is None or self._stream.gone)
+        """Whether the client has left, or takes nothing, for which its app may give it up."""
+        stream = self._stream
+        return self._state is State.STREAMING and (stream is None or stream.gone or stream.stuck)
 
 
 def _prelude(status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:

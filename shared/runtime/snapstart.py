@@ -24,7 +24,7 @@ def pause(api: RuntimeApi) -> bool:
         for hook, args, kwargs in reversed(hooks.get_before_snapshot()):
             hook(*args, **kwargs)
         api.restore_next()
-        random.seed()  # or all copies would wait for the same times, and choose the same shards
+        random.seed()  # or all copies would wait for the same times, and choose the same seats
     except Exception as error:  # noqa: BLE001 - whatever a hook raises is told to Lambda
         report.log_failure("A hook before the snapshot failed", error, detail=str(error))
         api.init_error(error, "Runtime.BeforeSnapshotError")

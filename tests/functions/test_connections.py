@@ -176,6 +176,20 @@ async def test_a_client_that_takes_nothing_does_not_hold_an_invocation_to_its_en
 
 
 @virtual
+async def test_a_client_that_takes_nothing_of_an_export_is_let_go() -> None:
+    async with running() as sluice:
+        await sluice.policy(limits={"idle_s": 5})
+        stream = await sluice.launched("demo?tokens=40&rate=0")
+        await sluice.stream.get(f"/v1/streams/{stream}/events")
+        peer = Stalling(takes=2)
+        began = loop_s()
+        async with asyncio.timeout(70):
+            await peer.get(sluice.stream_app, f"/v1/streams/{stream}/export")
+    assert 5 <= loop_s() - began < 6
+    assert peer.body.startswith('{"exported_at":')
+
+
+@virtual
 async def test_who_follows_is_sent_away_when_its_key_is_revoked() -> None:
     async with running() as sluice:
         key_id = await sluice.add_key("hers")

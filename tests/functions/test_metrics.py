@@ -9,6 +9,7 @@ import pytest
 from starlette.types import ASGIApp
 
 from functions.emf import emf
+from functions.produce import produce
 from functions.sweep import sweep
 from shared.errors import Unavailable
 from shared.metrics import (
@@ -25,7 +26,7 @@ from shared.metrics import (
     SWEEP,
     Metrics,
 )
-from shared.records import StreamKey
+from shared.records import Kind, StreamKey
 from shared.settings import Settings
 from tests.functions.conftest import Sluice, begin, running, serving, start_body
 from tests.told import Told
@@ -138,6 +139,19 @@ async def test_redactions_of_prompts_and_answers_are_told_by_detector() -> None:
     assert "secret_project" not in str(told.said)
 
 
+async def test_a_start_that_is_repeated_tells_no_redactions_again() -> None:
+    async with measured() as (sluice, told):
+        await sluice.policy(redaction={"detectors": {"email": "mask"}, "prompts": True})
+        messages = [{"role": "user", "content": "I am a@example.com"}]
+        body = start_body("demo?tokens=5&rate=0") | {"messages": messages}
+        for _ in range(2):
+            answer = await sluice.stream.post(
+                "/v1/streams", json=body, headers={"idempotency-key": "once"}
+            )
+            assert answer.status_code == 200
+    assert told.sums()["Redactions"] == 1
+
+
 async def test_a_dead_producer_a_launch_that_fails_and_a_sweep_are_told() -> None:
     async def fail(_: StreamKey) -> None:
         raise Unavailable
@@ -151,6 +165,28 @@ async def test_a_dead_producer_a_launch_that_fails_and_a_sweep_are_told() -> Non
     sums = told.sums()
     assert (sums["TakenOver"], sums["Launches"], sums["LaunchFailures"]) == (1, 1, 1)
     assert all(said.properties["tenant"] == "demo" for said in told.of(SUCCESSION))
+
+
+async def test_a_producer_that_does_not_come_has_not_died() -> None:
+    async def never(_: StreamKey) -> None:
+        pass
+
+    told = Told()
+    async with running(metrics=told.metrics(), launch=never) as sluice:
+        key = (await begin(sluice.services, epoch=0, age_s=60)).key
+        await sluice.services.takeovers.settle(key)
+        newest = await sluice.services.log.tail(key)
+    assert newest.kind == Kind.VACANT
+    sums = told.sums()
+    assert (sums.get("TakenOver"), sums["Launches"]) == (None, 1)
+
+
+async def test_no_time_is_negative_where_another_clock_was_ahead() -> None:
+    async with measured() as (sluice, told):
+        began = await begin(sluice.services, "demo?tokens=5&rate=0", epoch=0, age_s=-60)
+        await produce(sluice.services, began.key)
+    (said,), (production,) = told.of(ANSWER), told.of(PRODUCTION)
+    assert (said.figures["AnswerTime"], production.figures["TimeToFirstChunk"]) == (0, 0)
 
 
 async def test_an_answer_does_not_mind_that_its_metrics_are_lost() -> None:

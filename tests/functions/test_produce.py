@@ -1,12 +1,13 @@
 """The `produce` function: what an asynchronous invocation does with an event."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from functions import produce
+from functions import produce, wiring
 from functions.wiring import Services
 from shared.administration import Administration
 from shared.audit import Actor
@@ -15,8 +16,10 @@ from shared.models import Models
 from shared.models.demo import Demo
 from shared.producer import DEADLINE_MARGIN_S
 from shared.records import StreamKey
+from shared.redaction import Validator
 from shared.settings import Settings
-from shared.tenants import removing
+from shared.starting import Start
+from shared.tenants import Tenant, removing
 from tests.functions.conftest import begin
 from tests.model_store import ModelStore
 
@@ -62,6 +65,25 @@ def test_the_handler_produces_within_its_invocations_time(monkeypatch: pytest.Mo
         last = runner.run(services.log.tail(too_long))
     assert (last.kind, last.body) == ("vacant", {"reason": "deadline"})
     assert launched == [too_long]
+
+
+def test_what_a_hook_of_ones_own_raises_is_told_without_its_text(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def validators(_tenant: Tenant, start: Start) -> Sequence[Validator]:
+        raise ValueError(start.messages[0].content)
+
+    monkeypatch.setattr(wiring, "validators", validators)
+    with asyncio.Runner() as runner:
+        services = runner.run(services_of_demo())
+        monkeypatch.setattr(produce, "_process", lambda _: (services, runner))
+        key = runner.run(opened(services))
+        with pytest.raises(RuntimeError, match=r"^ValueError$") as raised:
+            produce.handler({"tenant": key.tenant, "stream": key.stream}, context(900))
+    assert raised.value.__suppress_context__
+    (line,) = (r for r in caplog.records if r.levelname == "ERROR")
+    assert line.__dict__["error"] == "ValueError"
+    assert "test_produce.py" in line.__dict__["at"]
 
 
 async def test_what_is_produced_already_is_left_alone() -> None:

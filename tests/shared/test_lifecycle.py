@@ -21,7 +21,13 @@ from shared.errors import (
     Unavailable,
 )
 from shared.idempotency import Idempotency
-from shared.lifecycle import AUDIT_TRIES_MAX, CONTROL_TRIES_MAX, OPEN_TRIES_MAX, Opening
+from shared.lifecycle import (
+    AUDIT_TRIES_MAX,
+    CONTROL_TRIES_MAX,
+    OPEN_TRIES_MAX,
+    YIELD_EVERY,
+    Opening,
+)
 from shared.log import DEAD_AFTER_S, closing
 from shared.models import Usage
 from shared.past import Past
@@ -417,11 +423,12 @@ async def test_a_control_is_a_record_and_an_entry() -> None:
 @virtual
 async def test_a_control_that_loses_its_slots_goes_to_the_next_and_is_told_once() -> None:
     stage = await Stage().begin()
-    meddle(stage, CONTROL_TRIES_MAX - 1, say)
+    meddle(stage, YIELD_EVERY - 1, say)
     record = await stage.lifecycle.steer(stage.key, pause, Event.PAUSED, READER)
-    assert record.seq == CONTROL_TRIES_MAX
+    assert (await stage.told())[-2:] == ["yield", "pause"]
+    assert record.seq == YIELD_EVERY + 1
     assert await stage.audited() == ["started ok", "paused ok"]
-    assert (await stage.entries())[-1].details == {"seq": CONTROL_TRIES_MAX}
+    assert (await stage.entries())[-1].details == {"seq": record.seq}
 
 
 @virtual

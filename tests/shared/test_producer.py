@@ -1,7 +1,7 @@
 """The producer, against scripted models and stores, in virtual time."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from itertools import pairwise, repeat
 from typing import Any
@@ -11,7 +11,7 @@ import pytest
 from shared.errors import OutOfTime, ProviderFailed, Unavailable
 from shared.held import CHUNK_CHARS_MAX, HELD_CHARS_MAX
 from shared.log import PAUSE_S
-from shared.models import Continuation, Finish, Usage
+from shared.models import Ask, Continuation, Finish, Usage
 from shared.pacing import Pacing
 from shared.producer import DEADLINE_MARGIN_S
 from shared.records import Kind, Record
@@ -917,6 +917,25 @@ async def test_the_first_chunk_tells_which_model_stands_in() -> None:
     assert bodies == [{"model": "scripted"}, {}]
 
 
+class CancelledModel(ScriptedModel):
+    """One that waits for something which somebody else cancels."""
+
+    async def stream(self, ask: Ask) -> AsyncGenerator[str | Finish, None]:
+        yield "a"
+        other = asyncio.get_running_loop().create_future()
+        other.cancel()
+        await other
+
+
+# It went on with heartbeats for three hours.
+@virtual
+async def test_a_provider_that_is_cancelled_from_within_has_failed() -> None:
+    stage = await Stage().begin()
+    async with asyncio.timeout(60):
+        await stage.start(CancelledModel())
+    assert await stage.told() == ["opened", "a", "failed internal"]
+
+
 @virtual
 async def test_a_shutdown_of_who_hands_over_has_another_go_on_once() -> None:
     stage = await Stage().begin()
@@ -927,4 +946,18 @@ async def test_a_shutdown_of_who_hands_over_has_another_go_on_once() -> None:
     with pytest.raises(asyncio.CancelledError):
         await production
     assert (await stage.told())[-1] == "vacant deadline"
+    assert stage.launched == [stage.key]
+
+
+# It left the stream vacant a second time, and two were launched.
+@virtual
+async def test_a_shutdown_while_another_is_launched_leaves_the_stream_vacant_once() -> None:
+    stage = await Stage().begin()
+    stage.launch_s = 1.0
+    production = stage.start(ScriptedModel("a", 3600), deadline=24.0)
+    await asyncio.sleep(4.5)
+    production.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await production
+    assert await stage.told() == ["opened", "a", "vacant deadline"]
     assert stage.launched == [stage.key]

@@ -31,6 +31,35 @@ async def test_a_cancel_is_written_once_however_often_it_is_asked() -> None:
     assert await stage.told() == ["opened", "cancel"]
 
 
+# Each look and transaction took longer than the producer's next write, and it gave up at last.
+@pytest.mark.parametrize("steer", [cancel, pause])
+@virtual
+async def test_a_control_reaches_a_producer_that_is_faster_than_it(steer: Any) -> None:
+    stage = await Stage().begin()
+    stage.store.write_s, stage.store.read_s, stage.store.transact_s = 0.005, 0.002, 0.02
+    steps: list[Any] = ["a", 0.006] * 2000
+    production = stage.start(ScriptedModel(*steps, DONE))
+    await asyncio.sleep(1)
+    record = await steer(stage.lifecycle, stage.key, stage.caller)
+    assert asyncio.get_running_loop().time() < 1.5
+    await production
+    told = await stage.told()
+    assert record.kind in (Kind.CANCEL, Kind.PAUSE)
+    # What the model said meanwhile waits behind the control.
+    assert told[record.seq - 1] == "yield"
+    assert not set(told[record.seq :]) & {"a", "aa"}
+
+
+@virtual
+async def test_who_has_yielded_in_vain_goes_on() -> None:
+    stage = await Stage().begin()
+    production = stage.start(ScriptedModel("a", 1, "b", 0.1, "c", 1, DONE))
+    await asyncio.sleep(0.5)
+    await stage.append(stage.record(2, Kind.YIELD))
+    await production
+    assert await stage.told() == ["opened", "a", "yield", "bc", "completed"]
+
+
 @virtual
 async def test_a_cancel_after_the_end_changes_nothing() -> None:
     stage = await Stage().begin()

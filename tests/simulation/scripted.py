@@ -48,15 +48,16 @@ class ScriptedStore(ModelStore):
     """A model of the store that fails as it is told.
 
     The next writes meet `fates`: "fail" before they are done, "lose" their reply after. Reads that
-    may be stale do not see the records in `hidden`. Every write takes `write_s` seconds and every
-    read `read_s`. With `broken` no write is done, with `unreadable` nothing is read.
+    may be stale do not see the records in `hidden`. Every write takes `write_s` seconds, one of a
+    transaction `transact_s` more, and every read `read_s`. With `broken` no write is done, with
+    `unreadable` nothing is read.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.fates: deque[Literal["ok", "fail", "lose"]] = deque()
         self.hidden: set[int] = set()
-        self.write_s = 0.0
+        self.write_s = self.transact_s = 0.0
         self.read_s = 0.0
         self.broken = False
         self.unreadable = False
@@ -68,6 +69,7 @@ class ScriptedStore(ModelStore):
         return held
 
     async def transact(self, writes: Sequence[Write], token: str) -> Conflict | None:
+        await asyncio.sleep(self.transact_s)
         fate = await self._fate()
         conflict = await super().transact(writes, token)
         self._reply(fate)
@@ -154,6 +156,7 @@ class Stage:
         self.lifecycle = Lifecycle(self.store, self.log, self.quotas, self.audit)
         #: The streams that were to be produced by somebody else, who never comes.
         self.launched: list[StreamKey] = []
+        self.launch_s = 0.0
         self.takeovers = Takeovers(self.lifecycle, self._launch)
         known = Tenants(self.store, clock=loop.time)
         self.authority = Authority(self.store, known, now=self.now, clock=loop.time)
@@ -236,6 +239,7 @@ class Stage:
         return await self.lifecycle.close(self.key, Past.of((self.opened,)), closed)
 
     async def _launch(self, key: StreamKey) -> None:
+        await asyncio.sleep(self.launch_s)
         self.launched.append(key)
 
     def producer(

@@ -64,6 +64,14 @@ async def test_an_answer(upstream: Upstream, bedrock: Bedrock) -> None:
     assert finish == Finish("stop", Usage(12, 5))
 
 
+@pytest.mark.parametrize("counts", [(-1, 2), (1, 10**16)])
+async def test_odd_usage_costs_no_answer(
+    upstream: Upstream, bedrock: Bedrock, counts: tuple[int, int]
+) -> None:
+    upstream.script = says(delta("x"), stop(), metadata(*counts))
+    assert await collect(bedrock, ask()) == (["x"], Finish("stop", None))
+
+
 async def test_what_is_asked(upstream: Upstream, bedrock: Bedrock) -> None:
     upstream.script = says(*ANSWER)
     messages = (
@@ -338,6 +346,26 @@ async def test_a_connection_is_used_again(upstream: Upstream, bedrock: Bedrock) 
     for _ in range(3):
         await collect(bedrock, ask())
     assert upstream.connections == 1
+
+
+async def test_a_connection_that_may_have_broken_while_we_were_frozen_is_not_used_again(
+    upstream: Upstream, aws: None
+) -> None:
+    passed_s = 0.0
+    provider = Bedrock({MODEL}, "eu-central-1", upstream.url, clock=lambda: passed_s)
+
+    async def script(peer: Peer) -> None:
+        if len(upstream.requests) > upstream.connections:
+            peer.cut()
+            return
+        await says(*ANSWER)(peer)
+
+    upstream.script = script
+    for _ in range(2):
+        assert (await collect(provider, ask()))[1].reason == "stop"
+        passed_s += 60
+    await no_threads()
+    await provider.aclose()
 
 
 async def test_closing_under_tls(

@@ -186,7 +186,11 @@ async def test_a_cut_after_the_reason_loses_nothing(upstream: Upstream, openai: 
 
 @pytest.mark.parametrize(
     "counts",
-    [None, 7, [], {"prompt_tokens": "1"}, {"prompt_tokens": -1, "completion_tokens": 2}],
+    [
+        *(None, 7, [], {"prompt_tokens": "1"}),
+        {"prompt_tokens": -1, "completion_tokens": 2},
+        {"prompt_tokens": 1, "completion_tokens": 10**16},
+    ],
     ids=str,
 )
 async def test_odd_usage_costs_no_answer(upstream: Upstream, openai: OpenAI, counts: Any) -> None:
@@ -374,6 +378,25 @@ async def test_a_connection_is_used_again(upstream: Upstream, openai: OpenAI) ->
     for _ in range(3):
         await collect(openai, ask())
     assert upstream.connections == 1
+
+
+async def test_a_connection_that_may_have_broken_while_we_were_frozen_is_not_used_again(
+    upstream: Upstream,
+) -> None:
+    passed_s = 0.0
+    provider = OpenAI(upstream.url, "", clock=lambda: passed_s)
+
+    async def script(peer: Peer) -> None:
+        if len(upstream.requests) > upstream.connections:
+            peer.cut()
+            return
+        await says(*ANSWER)(peer)
+
+    upstream.script = script
+    for _ in range(2):
+        assert (await collect(provider, ask()))[1].reason == "stop"
+        passed_s += 60
+    await provider.aclose()
 
 
 def test_another_loop_gets_its_own_connections() -> None:

@@ -581,3 +581,9 @@ async def test_the_past_is_not_told_in_part() -> None:
     await desk.start(1, 9)
     desk.end(stream, 50)  # its day is forgotten, and comes back with no more than this
     assert set(await desk.quotas.history(desk.tenant)) == {"2026-11"}
+
+
+# All that were restored from one snapshot chose the same shards, in the same order.
+def test_the_choice_of_a_shard_has_no_state_that_a_snapshot_could_copy() -> None:
+    with pytest.raises(NotImplementedError):
+        Quotas(ModelStore())._dice.getstate()

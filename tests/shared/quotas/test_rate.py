@@ -14,6 +14,8 @@ from shared.table import Write
 from shared.tenants import Policy, Tenant
 from tests.clock import Clock
 from tests.model_store import ModelStore
+from tests.simulation.clock import virtual
+from tests.simulation.scripted import ScriptedStore
 
 LIMIT = Limits(polls_per_minute=30)
 
@@ -49,6 +51,18 @@ async def passing(quotas: Quotas, who: Tenant, times: int, user: str | None = No
         return True
 
     return sum([await one() for _ in range(times)])
+
+
+# Each tried again by what it had read before it paused, and so lost again, and was refused.
+@virtual
+async def test_whoever_comes_at_once_passes_within_the_limit() -> None:
+    store = ScriptedStore()
+    store.read_s, store.write_s = 0.003, 0.005
+    quotas = Quotas(store, now=asyncio.get_running_loop().time)
+    who = tenant(limits=Limits(polls_per_minute=6000))
+    await asyncio.gather(*(quotas.ask(who, None, None) for _ in range(30)))
+    [left] = [each for each in await quotas.used(who, None, None) if "polls" in each.policy]
+    assert left.left >= 6000 - 30
 
 
 async def test_without_a_limit_nothing_is_read_or_written(

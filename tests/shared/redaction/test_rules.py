@@ -6,6 +6,7 @@ import pytest
 
 from shared.errors import InvalidRequest
 from shared.redaction import Mode, Pattern, Rules, Word, redact
+from shared.redaction.detectors import NAMES
 
 DOCUMENT = {
     "detectors": {"card": "close", "email": "hash"},
@@ -81,6 +82,25 @@ def test_patterns_that_are_too_much_work_are_refused(patterns: list[str]) -> Non
         Rules.from_document({"patterns": [{"pattern": pattern} for pattern in patterns]})
     assert "too much work" in caught.value.detail
     assert caught.value.extensions["field"].startswith("redaction.patterns[")
+
+
+# They were taken, and then there was no machine for them: each answer failed.
+def test_words_that_no_machine_has_room_for_are_refused() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        Rules.from_document({"words": [{"word": "é" * 64}] * 500})
+    assert caught.value.extensions["field"] == "redaction.words"
+
+
+def test_there_is_a_machine_for_as_much_as_is_taken() -> None:
+    words = ["".join(chr(97 + (n >> 3 * i & 7)) for i in range(64)) for n in range(500)]
+    rules = Rules.from_document(
+        {
+            "detectors": dict.fromkeys(NAMES, "mask"),
+            "words": [{"word": word} for word in words],
+            "patterns": [{"pattern": r"[a-f]{1,40}-\d{1,40}"}] * 2,
+        }
+    )
+    assert redact(f"It is {words[7]}.", rules, secret=b"")[0] == "It is [word]."
 
 
 def test_patterns_that_would_make_another_engine_backtrack_are_no_trouble() -> None:

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import threading
 from base64 import b64decode
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
-from shared.runtime import loop
+from shared.runtime import client, cycle, loop
 from shared.runtime.client import RuntimeApi, RuntimeApiError
 from shared.runtime.cycle import App, Message, Receive, Send
 from tests.shared.runtime import events
@@ -237,6 +239,37 @@ def test_a_send_that_waits_for_a_reader_wakes_when_the_response_is_refused() -> 
     fake = FakeRuntimeApi(events.function_url(), takers=[taker])
     serve(app, fake)
     assert waiting == [False]
+
+
+@pytest.mark.parametrize("more", [True, False], ids=["in its midst", "at its end"])
+def test_an_app_that_gives_a_client_up_which_takes_nothing_is_not_held_by_it(
+    more: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for module in (client, cycle):
+        monkeypatch.setattr(module, "PARTING_S", 0.1)
+    taken = threading.Event()
+    messages = [body(b"x" * 65_536, more=True)] * 1000 if more else [body(b"x")]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/next":
+            taken.set()
+            return await answering(start(), body())(scope, receive, send)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await answering(start(), *messages)(scope, receive, send)
+        return None
+
+    fake = FakeRuntimeApi(
+        events.function_url(),
+        events.function_url(path="/next"),
+        takers=[Taker(hold=taken), Taker()],
+    )
+    first, second = serve(app, fake)
+    assert (first.ended, first.trailers) == (not more, {})
+    assert second.ended
+    assert [(line["level"], line["request_id"]) for line in logged(capfd)] == [
+        ("INFO", "request-1")
+    ]
 
 
 def test_starlette_sees_a_lost_client_as_its_own_disconnect(

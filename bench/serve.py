@@ -41,7 +41,7 @@ def _function(role: str, settings: Settings, models: Models) -> ASGIApp:
         services = replace(services, lifecycle=Bare.of(services))
     app = stream.build(services) if role in ("stream", "bare") else api.build(services)
     if role == "page":
-        return page.beside(app, api.endpoints(services), page.build(KEY))
+        return page.beside(app, api.endpoints(services), page.build(KEY, settings.offered_models))
 
     async def counted(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/counts":

@@ -184,7 +184,7 @@ class Compute:
             },
             "SLUICE_VERSION": _version(),
             "SLUICE_METRICS_NAMESPACE": self._stack.stack_name,
-            "SLUICE_METRICS_MODELS": ",".join(config.models),
+            "SLUICE_MODELS": ",".join(config.models),
             "SLUICE_SLOW_FIRST_TOKEN_S": str(config.slow_first_token_s),
             "SLUICE_OPENAI_BASE_URL": config.openai_base_url,
             "SLUICE_OPENAI_API_KEY_SECRET": self._secret_arn(config.openai_secret_name),

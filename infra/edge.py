@@ -18,6 +18,7 @@ API_PATHS = ("/v1/*", "/healthz", "/openapi.json")
 # Above the heartbeat of 15 s and the longest poll of 20 s.
 READ_TIMEOUT = Duration.seconds(60)
 KEEPALIVE = Duration.seconds(30)
+TLS = cloudfront.SecurityPolicyProtocol.TLS_V1_2_2021
 
 
 class Edge:
@@ -55,9 +56,10 @@ class Edge:
                 **{path: self._behavior(api) for path in API_PATHS},
             },
             http_version=cloudfront.HttpVersion.HTTP2_AND_3,
-            minimum_protocol_version=cloudfront.SecurityPolicyProtocol.TLS_V1_2_2021,
             domain_names=[config.domain_name] if named else None,
             certificate=self._certificate() if named else None,
+            # Without a name of ours the certificate is CloudFront's, and so is what it takes.
+            minimum_protocol_version=TLS if named else None,
             web_acl_id=web_acl(stack, config),
         )
         self._acknowledge()

@@ -3,14 +3,13 @@
 What one function did for whom is not in these counts; `sluice usage` has that.
 """
 
-import os
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from local import prices
+from local import aws, prices
 from local.cost import Line, line
 from local.errors import Failed
 
@@ -34,12 +33,10 @@ class Metric:
 
 def lines(options: Namespace) -> list[Line]:
     """The bill of `--stack` over `--days`. Raises `Failed` where AWS does not tell."""
-    import boto3
     from botocore.exceptions import BotoCoreError, ClientError
 
-    region = options.region or os.environ.get("AWS_REGION")
     try:
-        session = boto3.Session(profile_name=options.profile, region_name=region)
+        session = aws.session(options.profile, options.region)
         metrics, stored_bytes = _described(session, options.stack)
         end = datetime.now(UTC)
         sums = _sums(session, metrics, end - timedelta(days=options.days), end)

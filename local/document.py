@@ -139,7 +139,13 @@ def _list(given: Assignment, now: list[Any]) -> list[Any]:
     for element in elements:
         if not any(_is(held, element) for held in now):
             raise Failed(f"{given.name} has no {shown(element)}; it is: {shown(now)}")
-    return [held for held in now if not any(_is(held, element) for element in elements)]
+    left = [held for held in now if not any(_is(held, element) for element in elements)]
+    if not left and given.name.endswith("limits.models"):
+        # To take away the last model that is allowed would allow all.
+        raise Failed(
+            f"no {given.name} would mean all models; if you want that, say {given.name}=none"
+        )
+    return left
 
 
 def _elements(given: Assignment) -> list[Any]:

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -17,8 +17,6 @@ from shared.middleware.authorization import Endpoint
 
 #: Where `web/build.mjs` puts the page.
 WEB = Path(__file__).resolve().parent.parent / "web"
-#: The page knows what else to ask the demo for.
-MODELS = ("demo",)
 #: What esbuild puts into a name whose content never changes: eight of base 32.
 _HASHED = re.compile(r"-[A-Z2-7]{8}\.\w+$")
 _NOT_BUILT = (
@@ -40,11 +38,11 @@ def _root(path: str) -> str:
     return path.split("/", 2)[1] if path.startswith("/") else path
 
 
-def build(key: str, web: Path = WEB) -> ASGIApp:
+def build(key: str, models: Sequence[str], web: Path = WEB) -> ASGIApp:
     """The page in `web/dist`, with the headers in `web/headers.json`, and what it asks first:
     `/config.json`, with the key that it is to use and what models it offers.
     """
-    config = {"local": True, "key": key, "models": MODELS, "bodyHash": False}
+    config = {"local": True, "key": key, "models": models, "bodyHash": False}
     dist, listed = web / "dist", web / "headers.json"
     headers: dict[str, str] = json.loads(listed.read_text()) if listed.is_file() else {}
 

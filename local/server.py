@@ -144,7 +144,9 @@ def served(services: Services, producers: Producers) -> ASGIApp:
     answering = [*api.endpoints(services), producers.endpoint]
     functions = one_port(stream.build(services), wiring.app(answering, services))
     endpoints = [*answering, *stream.endpoints(services), *wiring.open_endpoints(services)]
-    return page.beside(on_machines(functions), endpoints, page.build(DEMO))
+    return page.beside(
+        on_machines(functions), endpoints, page.build(DEMO, services.settings.offered_models)
+    )
 
 
 def one_port(streaming: ASGIApp, answering: ASGIApp) -> ASGIApp:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from functions.wiring import dynamodb
-from local import database
+from local import aws, database
 from local.dynoxide import InUse, dynoxide
 from local.errors import Failed
 from local.options import DB
@@ -98,13 +98,10 @@ def _local_run(settings: Settings, db: Path, *, make: bool) -> Iterator[Place]:
 
 def _stack(stack: str, profile: str | None, region: str | None) -> Place:
     """A deployed stack, found by the outputs that its deployment left."""
-    import boto3
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        # boto3 itself does not look at AWS_REGION, which the deployment does.
-        region = region or os.environ.get("AWS_REGION")
-        session = boto3.Session(profile_name=profile, region_name=region)
+        session = aws.session(profile, region)
         found = session.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
         names = {o["OutputKey"]: o["OutputValue"] for o in found.get("Outputs", [])}
         if profile:

@@ -62,10 +62,11 @@ class Settings:
     metrics_namespace: str = _setting(
         "SLUICE_METRICS_NAMESPACE", "Sluice", "Namespace of the metrics in CloudWatch"
     )
-    metrics_models: str = _setting(
-        "SLUICE_METRICS_MODELS",
+    models: str = _setting(
+        "SLUICE_MODELS",
         "",
-        "Models that metrics tell apart, by commas, beside `demo` and those of Bedrock",
+        "Models that the page offers and metrics tell apart, by commas; "
+        "without, `demo` and those of Bedrock",
     )
     otlp_endpoint: str = _setting(
         "SLUICE_OTLP_ENDPOINT", "", "Base URL of an OTLP/HTTP collector; enables spans"
@@ -90,11 +91,19 @@ class Settings:
         )
 
     @property
+    def offered_models(self) -> tuple[str, ...]:
+        """The models among which a reader of the page may choose."""
+        return _listed(self.models) or self._own_models
+
+    @property
     def told_models(self) -> frozenset[str]:
         """The models that metrics tell apart; each of the others is `other`."""
-        bedrock = (f"bedrock/{name}" for name in _listed(self.bedrock_models))
-        return frozenset(("demo", *bedrock, *_listed(self.metrics_models)))
+        return frozenset((*self._own_models, *_listed(self.models)))
+
+    @property
+    def _own_models(self) -> tuple[str, ...]:
+        return ("demo", *(f"bedrock/{name}" for name in _listed(self.bedrock_models)))
 
 
-def _listed(names: str) -> list[str]:
-    return [name.strip() for name in names.split(",") if name.strip()]
+def _listed(names: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in names.split(",") if name.strip())

@@ -151,9 +151,9 @@ class Models:
             prefix, name = model.partition("?")[0], model
         provider = self._providers.get(prefix)
         if provider is None:
-            known = ", ".join(sorted(self._providers))
+            known = " or ".join(f"`{name}`" for name in sorted(self._providers))
             raise InvalidRequest(
-                f"There is no model '{model[:100]}' here. Providers: {known}.", field="model"
+                f"There is no model '{model[:100]}' here. Names begin with {known}.", field="model"
             )
         provider.validate(name)
         return provider, name

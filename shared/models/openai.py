@@ -300,6 +300,9 @@ def _refusal(status: int) -> ProviderFailed:
     if status in (408, 429):
         detail = f"The model's provider is throttling (status {status})."
         return ProviderFailed(detail, code="throttled", retryable=True)
+    if status == 404:
+        detail = "The model's provider knows no such model, or no such address (status 404)."
+        return ProviderFailed(detail, code="refused", retryable=False)
     if status >= 500:
         detail = f"The model's provider is not available (status {status})."
         return ProviderFailed(detail, code="unavailable", retryable=True)

@@ -135,7 +135,7 @@ def test_ask_can_be_interrupted(run: LocalRun) -> None:
 def test_ask_tells_of_a_failure_in_one_line(run: LocalRun) -> None:
     for arguments, said in (
         (["--key", "wrong"], "The key is not known here."),
-        (["--model", "nonsense"], "There is no model 'nonsense' here. Providers: demo."),
+        (["--model", "nonsense"], "There is no model 'nonsense' here. Names begin with `demo`."),
         (["--model", "demo?fail_after=0"], "The demo model failed, as it was asked to."),
         (["--model", "demo?fail_after=20"], "The demo model failed, as it was asked to."),
     ):

@@ -199,7 +199,7 @@ async def test_an_answer_does_not_mind_that_its_metrics_are_lost() -> None:
 
 
 def test_each_line_is_written_as_cloudwatch_reads_it(capsys: pytest.CaptureFixture[str]) -> None:
-    metrics = emf(Settings(metrics_namespace="Mine", metrics_models="openai/x, "), "stream")
+    metrics = emf(Settings(metrics_namespace="Mine", models="openai/x, "), "stream")
     for line in LINES:
         figures = {metric.name: 1.5 for metric in line.metrics}
         about = {"model": "openai/x?y=1", "problem": "busy", "tenant": "acme"}

@@ -72,6 +72,15 @@ def test_what_is_free_to_come_is_free_to_go() -> None:
     assert emptied == DEFAULT
 
 
+def test_to_take_away_the_last_model_does_not_allow_all() -> None:
+    one = changed("limits.models=demo")
+    with pytest.raises(
+        Failed, match=r"would mean all models; if you want that, say limits.models=none"
+    ):
+        changed("limits.models-=demo", to=one)
+    assert changed("limits.models=none", to=one)["limits"]["models"] == []
+
+
 def test_an_object_in_a_list_is_named_by_its_first_member() -> None:
     words = changed('redaction.words+={"word": "hush"}', 'redaction.words+={"word": "hush hush"}')
     assert [word["word"] for word in words["redaction"]["words"]] == ["hush", "hush hush"]

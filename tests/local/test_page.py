@@ -13,6 +13,7 @@ from shared.middleware.authorization import Endpoint
 
 POLICY = {"Content-Security-Policy": "default-src 'none'"}
 ASSET = "app-ABCDEF23.js"
+MODELS = ("openai/gpt", "demo")
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def client(app: ASGIApp) -> httpx.AsyncClient:
 
 
 async def test_the_document_is_asked_for_anew_and_has_the_headers(web: Path) -> None:
-    async with client(page.build("demo", web)) as browser:
+    async with client(page.build("demo", MODELS, web)) as browser:
         got = await browser.get("/")
         assert (got.status_code, got.text) == (200, "<title>Sluice</title>")
         assert got.headers["content-type"] == "text/html; charset=utf-8"
@@ -47,7 +48,7 @@ async def test_the_document_is_asked_for_anew_and_has_the_headers(web: Path) -> 
 
 
 async def test_what_has_a_hash_in_its_name_is_kept_for_ever(web: Path) -> None:
-    async with client(page.build("demo", web)) as browser:
+    async with client(page.build("demo", MODELS, web)) as browser:
         asset, icon = await browser.get(f"/{ASSET}"), await browser.get("/favicon.svg")
     assert asset.headers["cache-control"] == "public, max-age=31536000, immutable"
     assert asset.headers["content-type"].startswith("text/javascript")
@@ -56,16 +57,16 @@ async def test_what_has_a_hash_in_its_name_is_kept_for_ever(web: Path) -> None:
 
 @pytest.mark.parametrize("path", ["/", f"/{ASSET}", "/config.json"])
 async def test_a_head_is_a_get_without_its_body(path: str, web: Path) -> None:
-    async with client(page.build("demo", web)) as browser:
+    async with client(page.build("demo", MODELS, web)) as browser:
         head, get = await browser.head(path), await browser.get(path)
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers == get.headers
 
 
 async def test_what_the_page_asks_first(web: Path) -> None:
-    async with client(page.build("demo", web)) as browser:
+    async with client(page.build("demo", MODELS, web)) as browser:
         told = (await browser.get("/config.json")).json()
-    assert told == {"local": True, "key": "demo", "models": ["demo"], "bodyHash": False}
+    assert told == {"local": True, "key": "demo", "models": [*MODELS], "bodyHash": False}
 
 
 @pytest.mark.parametrize(
@@ -95,23 +96,23 @@ async def test_nothing_else_is_there(path: str, web: Path) -> None:
     async def send(message: dict[str, int]) -> None:
         statuses.extend([message["status"]] if "status" in message else [])
 
-    await page.build("demo", web)(scope, _receive, send)  # type: ignore[arg-type]
+    await page.build("demo", MODELS, web)(scope, _receive, send)  # type: ignore[arg-type]
     assert statuses == [404]
 
 
 async def test_a_link_does_not_lead_out(web: Path) -> None:
     (web / "dist" / "link.json").symlink_to(web / "headers.json")
-    async with client(page.build("demo", web)) as browser:
+    async with client(page.build("demo", MODELS, web)) as browser:
         assert (await browser.get("/link.json")).status_code == 404
 
 
 async def test_nothing_can_be_sent_to_it(web: Path) -> None:
-    async with client(page.build("demo", web)) as browser:
+    async with client(page.build("demo", MODELS, web)) as browser:
         assert (await browser.post("/")).status_code == 405
 
 
 async def test_where_it_is_not_built_it_says_how(tmp_path: Path) -> None:
-    async with client(page.build("demo", tmp_path)) as browser:
+    async with client(page.build("demo", MODELS, tmp_path)) as browser:
         got = await browser.get("/")
     assert got.status_code == 404
     assert "scripts/dev" in got.text

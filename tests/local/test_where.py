@@ -182,6 +182,16 @@ def test_no_such_stack(account: Account) -> None:
 
 
 @pytest.mark.usefixtures("account")
+def test_no_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_REGION", raising=False)
+    with (
+        pytest.raises(Failed, match=r"^which region\? Set AWS_REGION"),
+        where.place(asked(stack="Sluice"), make=False),
+    ):
+        pass
+
+
+@pytest.mark.usefixtures("account")
 def test_no_such_profile() -> None:
     with pytest.raises(Failed, match=r"no-such-profile"):
         deployed("no-such-profile")

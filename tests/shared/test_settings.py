@@ -18,6 +18,14 @@ def test_a_setting_is_taken_from_its_variable() -> None:
     assert Settings.from_env({"SLUICE_STREAMS_TABLE": "x"}).streams_table == "x"
 
 
+def test_which_models_are_offered_and_told_apart() -> None:
+    bedrock = Settings(bedrock_models="a, b")
+    assert bedrock.offered_models == ("demo", "bedrock/a", "bedrock/b")
+    named = Settings(bedrock_models="a", models="openai/x, bedrock/a")
+    assert named.offered_models == ("openai/x", "bedrock/a")
+    assert named.told_models == {"demo", "openai/x", "bedrock/a"}
+
+
 def test_every_setting_is_in_the_readmes_table_with_its_default() -> None:
     readme = (ROOT / "README.md").read_text()
     for field in fields(Settings):

@@ -29,6 +29,7 @@ export const ANSWERS = [
   "***bold and em*** **a *b* c** *a **b** c* __x__ _y_ 2*3*4 snake_case_name **bold*\n",
   "`` a ` b `` and `open\n\n`` ` ``\n",
   "1) a\n2) b\n1. c\n-\n- \n  x\n-\n\n  y\n",
+  "- [ ] to do\n- [x] done\n  - [X] deeper\n\n1. [ ] loose\n\n   more\n2. [x]\n3. [x][r] [ ]\n\n[ ] no item\n\n[r]: https://r.example\n",
   "- a\n\n      code in a\n\n  # heading in a\n\n  | t | u |\n  |---|---|\n  | 1 | 2 |\n- b\n",
   `${"long ".repeat(900)}**end**\n\n${"x".repeat(9000)}\n`,
 ];

@@ -135,10 +135,12 @@ test("a definition reaches back to what is closed, and a half written one does n
   assert.equal(references.A?.href, "https://example.com/half");
 });
 
-test("the text is that of plain markdown-it", () => {
+test("the text is that of plain markdown-it, which knows no boxes to tick", () => {
   const plain = new MarkdownIt({ linkify: true });
   const text = (html: string) => html.replace(/<[^>]*>|\s/g, "");
-  for (const answer of ANSWERS.filter((answer) => !answer.includes("![") && answer.length < 4000)) {
+  for (const answer of ANSWERS.filter(
+    (answer) => !/!\[|- \[ \]/.test(answer) && answer.length < 4000,
+  )) {
     assert.equal(text(whole(answer).join(" ")), text(plain.render(answer)));
   }
 });
@@ -179,7 +181,9 @@ describe("what is half written", () => {
     "see [the docs][re": '<p>see <a href="">the docs</a></p>',
     "see [the docs](https://a.b)": '<p>see <a href="https://a.b">the docs</a></p>',
     "an [aside] that": "<p>an [aside] that</p>",
-    "- [ ] to do": "<ul><li>[ ] to do</li></ul>",
+    "- [ ] to do": '<ul><li data-task="open">to do</li></ul>',
+    "- [x]": '<ul><li data-task="done"></li></ul>',
+    "1. [ ] to do": "<ol><li>[ ] to do</li></ol>",
     "- [": "<ul><li></li></ul>",
     "- [x": "<ul><li></li></ul>",
     "text\n-": "<p>text</p>",

@@ -7,6 +7,7 @@ import { Conversation } from "./conversation";
 import type { Remedy } from "./describe";
 import { Drawers } from "./drawers";
 import { part } from "./element";
+import { examples } from "./examples";
 import { History } from "./history";
 import { icon } from "./icons";
 import { Keyboard } from "./keyboard";
@@ -43,7 +44,7 @@ export interface Surroundings {
 export class App {
   readonly #around: Surroundings;
   readonly #conversation: Conversation;
-  readonly #transcript = new Transcript();
+  readonly #transcript: Transcript;
   readonly #composer: Composer;
   readonly #line = new StateLine(part("state"));
   readonly #panel: Panel;
@@ -63,6 +64,7 @@ export class App {
     const { config, memory, sluice } = around;
     this.#around = around;
     this.#conversation = new Conversation(sluice, memory);
+    this.#transcript = new Transcript(examples(config.models));
     this.#composer = new Composer(config.models, memory.get("model"));
     this.#panel = new Panel(part("panel"), config.local);
     this.#history = new History(part("history"), sluice);

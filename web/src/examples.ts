@@ -1,5 +1,11 @@
-/** What the empty page suggests. Each shows the model and the reader something else. */
-export const EXAMPLES = [
+export interface Example {
+  title: string;
+  text: string;
+  model: string;
+}
+
+/** What the empty page suggests, where the demo is offered: each shows the reader something else. */
+const EXAMPLES: readonly Example[] = [
   {
     title: "Take the tour",
     text: "How does an answer get here, word by word?",
@@ -20,4 +26,9 @@ export const EXAMPLES = [
     text: "Break off in the middle. What becomes of the text?",
     model: "demo?tokens=400&fail_after=120",
   },
-] as const;
+];
+
+/** What to suggest, where a server offers these models. */
+export function examples(models: readonly string[]): readonly Example[] {
+  return models.includes("demo") ? EXAMPLES : [];
+}

@@ -1,5 +1,5 @@
 import { arrange, element, part } from "./element";
-import { EXAMPLES } from "./examples";
+import type { Example } from "./examples";
 import { ReadingPlace } from "./scroll";
 import type { Turn } from "./turn";
 import { TurnView } from "./turn-view";
@@ -22,10 +22,10 @@ export class Transcript {
   readonly #views = new Map<Turn, TurnView>();
   #turns: readonly Turn[] = [];
 
-  constructor() {
+  constructor(examples: readonly Example[]) {
     this.#host.addEventListener("click", (event) => this.#onlink(event));
     part("examples").replaceChildren(
-      ...EXAMPLES.map(({ title, text, model }) => {
+      ...examples.map(({ title, text, model }) => {
         const button = element(
           "button",
           { type: "button", className: "example" },

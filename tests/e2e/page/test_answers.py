@@ -9,6 +9,7 @@ from playwright.sync_api import BrowserContext, Route, expect
 
 from tests.e2e.local_run import LocalRun
 from tests.e2e.page.chat import QUICK, SLOW, STEADY, Chat
+from tests.e2e.page.watch import Watch
 
 pytestmark = pytest.mark.e2e
 
@@ -101,6 +102,14 @@ def test_what_failed_midway_is_kept_and_can_be_tried_again(chat: Chat) -> None:
     chat.page.locator("#state").get_by_role("button", name="Answer again").click()
     expect(chat.page.locator(".pager")).to_have_text("‹2 of 2›")
     chat.comes_to("Failed")
+
+
+def test_what_is_refused_is_not_awaited(chat: Chat, watch: Watch) -> None:
+    watch.allow("400")
+    chat.ask("Refuse", "nobody/serves-this")
+    chat.comes_to("Refused")
+    expect(chat.page.locator("#state")).to_contain_text("There is no model 'nobody/serves-this'")
+    expect(chat.page.locator(".cursor")).to_be_hidden()
 
 
 def test_a_reader_who_scrolled_up_is_left_alone_and_told_of_more(chat: Chat) -> None:

@@ -211,6 +211,21 @@ def test_everybody_can_read_it(shown: Watched, scheme: str) -> None:
     assert found == []
 
 
+def test_a_table_of_many_columns_is_scrolled_to_and_not_squeezed(shown: Watched) -> None:
+    row = "| eu-west-1 | stream | 10000 | 12 ms | 0.1 % | a note of some length on this row |"
+    shown.page.set_viewport_size({"width": 390, "height": 844})
+    shown.page.evaluate("(text) => page.whole(text)", f"|A|B|C|D|E|F|\n{'|---' * 6}|\n{row}")
+    hidden, lines = shown.page.evaluate("""() => {
+      const table = document.querySelector("section .table");
+      const cell = table.querySelector("td");
+      const line = Number.parseFloat(getComputedStyle(cell).lineHeight);
+      return [table.scrollWidth - table.clientWidth, Math.floor(cell.offsetHeight / line)];
+    }""")
+    shown.page.set_viewport_size({"width": 1280, "height": 720})
+    assert hidden > 0
+    assert lines == 1
+
+
 def test_right_to_left(shown: Watched) -> None:
     shown.page.evaluate(
         "(text) => page.whole(text)", "مرحبا\n\n- بند\n\n> اقتباس\n\nhello\n\n```\ncode\n```"

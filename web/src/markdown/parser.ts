@@ -39,12 +39,26 @@ export function pieces(text: string): string[] {
   return found;
 }
 
+// A box to tick at the start of an item, as GitHub has it.
+const BOX = /^\[([ xX])\](?:[ \t]+|$)/;
+
+/** The item's text without the box at its start, which the item is given. An open item may be no more than that. */
+function withoutBox(tokens: Token[], at: number, text: string, open: boolean): string {
+  const item = tokens[at - 1]?.type === "paragraph_open" ? tokens[at - 2] : undefined;
+  const bullet = item?.type === "list_item_open" && /^[-+*]$/.test(item.markup);
+  const box = bullet ? BOX.exec(text) : null;
+  if (!item || !box || (box[0] === text && !open)) return text;
+  item.meta = { task: box[1] === " " ? "open" : "done" };
+  return text.slice(box[0].length);
+}
+
 function parseInline(state: StateCore): void {
   const scope = state.env as Scope;
-  for (const token of state.tokens) {
+  for (const [at, token] of state.tokens.entries()) {
     if (token.type !== "inline") continue;
     const open = token === scope.open;
-    const parts = pieces(open ? withoutLooseEnds(token.content) : token.content);
+    const shown = open ? withoutLooseEnds(token.content) : token.content;
+    const parts = pieces(withoutBox(state.tokens, at, shown, open));
     token.children = [];
     for (const [i, part] of parts.entries()) {
       const children: Token[] = [];

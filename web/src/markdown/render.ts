@@ -36,7 +36,8 @@ const LINES = 100;
 const HIGHLIGHTED = 20_000;
 
 const { rules } = markdown.renderer;
-for (const name of ["paragraph_open", "heading_open", "list_item_open"]) rules[name] = directed;
+for (const name of ["paragraph_open", "heading_open"]) rules[name] = directed;
+rules.list_item_open = item;
 rules.th_open = rules.td_open = cell;
 rules.image = image;
 rules.fence = rules.code_block = code;
@@ -154,6 +155,13 @@ function html(tokens: Token[], scope: object): string {
 
 function directed(...[tokens, i, options, , renderer]: Parameters<RendererRule>): string {
   tokens[i]?.attrSet("dir", "auto");
+  return renderer.renderToken(tokens, i, options);
+}
+
+function item(...[tokens, i, options, , renderer]: Parameters<RendererRule>): string {
+  const token = tokens[i];
+  token?.attrSet("dir", "auto");
+  if (token?.meta?.task) token.attrSet("data-task", String(token.meta.task));
   return renderer.renderToken(tokens, i, options);
 }
 

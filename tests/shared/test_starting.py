@@ -445,7 +445,7 @@ async def test_a_stream_is_of_the_user_and_the_credential_that_asked() -> None:
     ann = stage.caller_by("ann", user="ann", valid_until=EPOCH_S + 60)
     started = await begin(stage, caller=ann)
     assert isinstance(started, Started)
-    assert started.key.belongs_to("ann")
+    assert started.key.owner_tag == stage.tenant.owner_tag("ann")
     body = started.opened.body
     assert (body["user"], body["credential"], body["expires_at"]) == (
         *("ann", "key:ann", EPOCH_S + 60),

@@ -235,6 +235,13 @@ def _redacted(tenant: Tenant, start: Start) -> tuple[Start, Counter[str]]:
         counts.update(found)
         return clean
 
+    for name in start.metadata:
+        redacted(name, "metadata")
+    if counts:  # another name would not be the client's, and two could become one
+        raise InvalidRequest(
+            "A name in `metadata` holds what your tenant has redacted. Put it into a value.",
+            field="metadata",
+        )
     messages = tuple(replace(m, content=redacted(m.content, "messages")) for m in start.messages)
     # A client may keep the question in there, as a title.
     metadata = {name: redacted(value, "metadata") for name, value in start.metadata.items()}

@@ -168,10 +168,11 @@ class _Routes:
 
     async def erasure(self, request: Request) -> Response:
         """How far an erasure is, for who may see what it erases."""
-        identity = caller_of(request).identity
+        caller = caller_of(request)
+        identity = caller.identity
         job_id = request.path_params["erasure"][:100]
         job = await self._services.erasures.find(identity.tenant, job_id)
-        theirs = job.stream is not None and may_see(identity, StreamKey(job.tenant, job.stream))
+        theirs = job.stream is not None and may_see(caller, StreamKey(job.tenant, job.stream))
         if not (theirs or identity.user is None or ADMIN in identity.scopes):
             raise NotFound("There is no such erasure.")
         return JSONResponse(encode_erasure(job))

@@ -139,6 +139,9 @@ def actor(caller: Caller) -> Actor:
     return Actor(identity.user, identity.credential, address)
 
 
-def may_see(identity: Identity, key: StreamKey) -> bool:
-    """Whether a stream is the identity's to see: a user's own, and all with the scope `admin`."""
-    return identity.user is None or ADMIN in identity.scopes or key.belongs_to(identity.user)
+def may_see(caller: Caller, key: StreamKey) -> bool:
+    """Whether a stream is the caller's to see: a user's own, and all with the scope `admin`."""
+    user = caller.identity.user
+    if user is None or ADMIN in caller.identity.scopes:
+        return True
+    return key.owner_tag == caller.tenant.owner_tag(user)

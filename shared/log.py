@@ -87,13 +87,12 @@ class Log:
         """A name for one writer, for `Record.by`: 16 characters, never given twice."""
         return self._randomness(8).hex()
 
-    def new_key(self, tenant: str, user: str | None, retention_days: int) -> StreamKey:
-        """The name of a new stream, of a user where it is one's."""
+    def new_key(self, tenant: str, owner_tag: bytes, retention_days: int) -> StreamKey:
+        """The name of a new stream; `owner_tag` is its tenant's, of whom it is begun for."""
         stream = new_stream_id(
             self.now_ms(),
             self._randomness(7),
-            tenant=tenant,
-            user=user,
+            owner_tag=owner_tag,
             retention_days=retention_days,
         )
         return StreamKey(tenant, stream)

@@ -1,7 +1,6 @@
 """Records: the value types of the log, and how each lies in the table."""
 
 import base64
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -14,6 +13,8 @@ Value = str | int
 Item = dict[str, Value]
 
 DAY_S = 24 * 3600
+#: Of an id's 20 bytes; more would be taken from what makes it one of its own.
+OWNER_TAG_BYTES = 5
 _STREAM_ID = re.compile(r"[0-9a-v]{32}")
 
 
@@ -106,28 +107,23 @@ class StreamKey:
         """When its retention ends, in s since 1970."""
         return self.created_ms // 1000 + int.from_bytes(self._raw()[6:8], "big") * DAY_S
 
-    def belongs_to(self, user: str | None) -> bool:
-        """Whether it was begun for this user, or for none."""
-        return self._raw()[8:13] == _owner_tag(self.tenant, user)
+    @property
+    def owner_tag(self) -> bytes:
+        """Whom it was begun for, by the tag that `Tenant.owner_tag` gives."""
+        return self._raw()[8 : 8 + OWNER_TAG_BYTES]
 
     def _raw(self) -> bytes:
         return base64.b32hexdecode(self.stream.upper())
 
 
-def new_stream_id(
-    now_ms: int, randomness: bytes, *, tenant: str, user: str | None, retention_days: int
-) -> str:
+def new_stream_id(now_ms: int, randomness: bytes, *, owner_tag: bytes, retention_days: int) -> str:
     """An id of 32 characters that sorts by its time and has 56 random bits."""
     if len(randomness) != 7:
         raise ValueError("a stream id takes 7 random bytes")
+    if len(owner_tag) != OWNER_TAG_BYTES:
+        raise ValueError(f"an owner's tag has {OWNER_TAG_BYTES} bytes")
     began = now_ms.to_bytes(6, "big") + retention_days.to_bytes(2, "big")
-    raw = began + _owner_tag(tenant, user) + randomness
-    return base64.b32hexencode(raw).decode().lower()
-
-
-def _owner_tag(tenant: str, user: str | None) -> bytes:
-    owner = tenant if user is None else f"{tenant}\0{user}"
-    return hashlib.sha256(owner.encode()).digest()[:5]
+    return base64.b32hexencode(began + owner_tag + randomness).decode().lower()
 
 
 def is_stream_id(text: str) -> bool:

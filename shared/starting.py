@@ -150,8 +150,9 @@ class Starting:
     async def _open(
         self, caller: Caller, start: Start, epoch: int, idempotency: Idempotency | None
     ) -> Started | Replayed:
-        policy = caller.tenant.policy
-        key = self._log.new_key(caller.tenant.name, caller.identity.user, policy.retention_days)
+        tenant = caller.tenant
+        owner_tag = tenant.owner_tag(caller.identity.user)
+        key = self._log.new_key(tenant.name, owner_tag, tenant.policy.retention_days)
         start, asked = _paced(caller, start, key), start.ask()
         wanted = Wanted(estimate(asked, 0).input_tokens, start.max_tokens or OUTPUT_TOKENS_DEFAULT)
         body = _opening(start) | authority.to_body(caller.identity) | trace.kept()
@@ -173,7 +174,7 @@ class Starting:
         for a request that would be accepted with the parent's text so far.
         """
         parent = StreamKey(caller.tenant.name, start.parent or "")
-        if self._log.is_expired(parent) or not may_see(caller.identity, parent):
+        if self._log.is_expired(parent) or not may_see(caller, parent):
             raise unknown_stream(parent.stream)
         _opening(_redacted(caller.tenant, await self._with_parent(parent, start))[0])
         await cancel(self._lifecycle, parent, caller)
@@ -234,6 +235,13 @@ def _redacted(tenant: Tenant, start: Start) -> tuple[Start, Counter[str]]:
         counts.update(found)
         return clean
 
+    for name in start.metadata:
+        redacted(name, "metadata")
+    if counts:  # another name would not be the client's, and two could become one
+        raise InvalidRequest(
+            "A name in `metadata` holds what your tenant has redacted. Put it into a value.",
+            field="metadata",
+        )
     messages = tuple(replace(m, content=redacted(m.content, "messages")) for m in start.messages)
     # A client may keep the question in there, as a title.
     metadata = {name: redacted(value, "metadata") for name, value in start.metadata.items()}

@@ -29,7 +29,7 @@ from shared.limits import (
 )
 from shared.models import FALLBACKS_MAX
 from shared.origins import parse_origin
-from shared.records import DAY_S, Item, dump
+from shared.records import DAY_S, OWNER_TAG_BYTES, Item, dump
 from shared.redaction import Rules
 from shared.schema import TENANTS
 from shared.table import Delete, Put, Query, Store, Update, Write
@@ -165,7 +165,11 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """A tenant as it stands in the table. `rev` grows with each change; `secret` signs tickets."""
+    """A tenant as it stands in the table. `rev` grows with each change.
+
+    `secret` signs tickets and keys what is hashed. It stays the same for as long as there is the
+    tenant: with another one, its users would no longer find their streams.
+    """
 
     name: str
     policy: Policy
@@ -209,6 +213,16 @@ class Tenant:
     def bounds(self, user: str | None, address: str | None) -> Bounds:
         """What holds for each request of who asks."""
         return Bounds.of(self.subjects(user, address))
+
+    def owner_tag(self, user: str | None) -> bytes:
+        """What the ids of a user's streams carry, or of those that are no user's: 5 bytes.
+
+        Ids stand in logs. Who has not the secret can neither check a name against a tag, nor look
+        for another name that has the same one.
+        """
+        owner = b"" if user is None else b"#" + user.encode()
+        tag = blake2b(owner, key=self.secret, digest_size=OWNER_TAG_BYTES, person=b"owner-tag")
+        return tag.digest()
 
     def _digest(self, name: str) -> str:
         """Short, whatever the name, and telling nobody whose it is: the log keeps it, too."""

@@ -9,7 +9,6 @@ from starlette.routing import Route
 
 from shared.authority import Caller, may_see
 from shared.errors import Forbidden
-from shared.identity import Identity
 from shared.log import Log, unknown_stream
 from shared.quotas import Quotas
 from shared.records import StreamKey, is_stream_id
@@ -45,7 +44,7 @@ class Endpoint:
                 if self.scope not in identity.scopes:
                     raise Forbidden(f"This needs the scope `{self.scope}`.", scope=self.scope)
                 if "stream" in request.path_params:
-                    request.state.key = _visible(identity, request.path_params["stream"], log)
+                    request.state.key = _visible(caller, request.path_params["stream"], log)
                 elif identity.stream is not None:
                     raise Forbidden("A ticket is good for its own stream only.")
                 if self.counted:
@@ -60,12 +59,13 @@ def caller_of(request: Request) -> Caller:
     return caller
 
 
-def _visible(identity: Identity, stream: str, log: Log) -> StreamKey:
+def _visible(caller: Caller, stream: str, log: Log) -> StreamKey:
     if not is_stream_id(stream):
         raise unknown_stream(stream)
+    identity = caller.identity
     key = StreamKey(identity.tenant, stream)
     # Whoever had a ticket made could see its stream, maybe by a scope that a ticket does not have.
-    seen = may_see(identity, key) if identity.stream is None else identity.stream == stream
+    seen = may_see(caller, key) if identity.stream is None else identity.stream == stream
     if log.is_expired(key) or not seen:
         raise unknown_stream(stream)
     return key

@@ -152,7 +152,7 @@ def test_sizes_are_dynamodbs() -> None:
 async def test_units_follow_dynamodbs_rules() -> None:
     store = Counting(ModelStore())
     log = Log(store)
-    key = log.new_key("tenant", None, retention_days=30)
+    key = log.new_key("tenant", bytes(5), retention_days=30)
     opened = Record(0, Kind.OPENED, 1, log.now_ms(), log.new_writer(), body={"model": "demo"})
     await log.open(key, opened)
     # The record, the summary, and that in two indexes: of its tenant, of what is open.

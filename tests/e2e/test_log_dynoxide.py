@@ -303,7 +303,7 @@ METERED = {"streams_at_once": 10, "starts_per_minute": None, "tokens_per_day": 1
 
 async def begin(log: Log) -> tuple[StreamKey, Record]:
     """A stream in the log, and nothing else."""
-    key = log.new_key("tenant", None, 30)
+    key = log.new_key("tenant", bytes(5), 30)
     opened = Record(0, Kind.OPENED, 1, log.now_ms(), log.new_writer(), body=BODY)
     assert await log.open(key, opened) is None
     return key, opened

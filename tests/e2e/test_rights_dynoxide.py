@@ -50,8 +50,8 @@ async def asking(services: Services, tenant: str, user: str) -> Caller:
 
 async def stream(services: Services, caller: Caller, chunks: int, *, closed: bool) -> StreamKey:
     """A stream of a user that holds the secret."""
-    log, name = services.log, caller.tenant.name
-    key = log.new_key(name, caller.identity.user, 30)
+    log, tenant = services.log, caller.tenant
+    key = log.new_key(tenant.name, tenant.owner_tag(caller.identity.user), 30)
     start = Start("demo", (Message("user", SECRET),), metadata={"about": SECRET})
     asked = {"user": caller.identity.user, "credential": "key:x", "expires_at": None}
     opening = Opening(key, caller, 1, start.to_body() | asked, Wanted(1, 1))
@@ -124,7 +124,7 @@ async def test_streams_and_users_are_erased(
 
 
 async def test_a_crowd_takes_as_many_seats_as_there_are(services: Services) -> None:
-    key = services.log.new_key("crowded", None, 30)
+    key = services.log.new_key("crowded", bytes(5), 30)
     found = await asyncio.gather(*(services.seats.take(key, {"": 5}) for _ in range(30)))
     taken = [seat for seat in found if seat]
     assert 1 <= len(taken) <= 5

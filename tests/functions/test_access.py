@@ -387,7 +387,8 @@ async def populated(sluice: Sluice, issuer: LocalIssuer) -> World:
     ]
     there, gone = (answer.headers["stream-id"] for answer in begun)
     await sluice.api.delete(f"/v1/streams/{gone}", headers=by("good"))
-    unknown = sluice.services.log.new_key(OWNER, USER, 30).stream
+    owner_tag = (await sluice.administration.tenant(OWNER)).owner_tag(USER)
+    unknown = sluice.services.log.new_key(OWNER, owner_tag, 30).stream
     return World(sluice, issuer, there, gone, unknown)
 
 

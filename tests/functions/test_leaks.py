@@ -309,6 +309,13 @@ async def policies(heard: Heard) -> None:
     for app in ("stream", "api"):
         refused = await heard.ask("POST", "/v1/streams", app=app, json=body, headers=ASYNC)
         assert refused.status_code == 422
+    named = {**start_body("demo?tokens=1"), "metadata": {f"a {BANNED} b": "c"}}
+    for mode, status in (("close", 422), ("mask", 400)):
+        words = [{"word": BANNED, "mode": mode, "name": "banned"}]
+        await heard.sluice.policy(redaction={"prompts": True, "words": words})
+        for app in ("stream", "api"):
+            refused = await heard.ask("POST", "/v1/streams", app=app, json=named, headers=ASYNC)
+            assert refused.status_code == status
     words = [{"word": OUTPUT, "mode": "close", "name": "output"}]
     await heard.sluice.policy(redaction={"words": words})
     answer = await heard.start("canary/x")

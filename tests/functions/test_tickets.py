@@ -126,7 +126,7 @@ async def test_a_ticket_of_an_administrator_is_good_for_a_users_stream(sluice: S
 
 
 async def test_a_ticket_for_a_stream_that_is_not_there_is_not_made(sluice: Sluice) -> None:
-    unknown = sluice.services.log.new_key("demo", None, 30).stream
+    unknown = sluice.services.log.new_key("demo", bytes(5), 30).stream
     assert (await sluice.api.post(f"/v1/streams/{unknown}/ticket")).status_code == 404
 
 

@@ -4,8 +4,10 @@ remembered.
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ from shared.identity import ADMIN, READ, SCOPES, STREAM, Identity, tickets
 from shared.identity.keys import CACHE_MISS_S
 from shared.identity.keys import CACHE_S as KEYS_CACHE_S
 from shared.identity.tokens import Issuer
-from shared.records import StreamKey, new_stream_id
+from shared.records import OWNER_TAG_BYTES, StreamKey, new_stream_id
 from shared.schema import TENANTS
 from shared.tenants import CACHE_S, Policy, Tenant, Tenants, adding, changing
 from tests.model_store import ModelStore
@@ -29,6 +31,15 @@ from tests.simulation.scripted import EPOCH_S, TENANT, Stage
 ISSUER = Issuer("https://issuer.example/", "https://issuer.example/keys", AUDIENCE)
 SIGNING = make_key("ES256")
 USERS = st.none() | st.text(max_size=9)
+
+
+def owning(secret: bytes = b"s" * 32) -> Tenant:
+    return Tenant(TENANT, Policy(), suspended=False, secret=secret, created_at=0, rev=0)
+
+
+def sees(tenant: Tenant, stream: str, user: str | None, *scopes: str) -> bool:
+    caller = Caller(Identity(tenant.name, user, frozenset(scopes)), tenant)
+    return may_see(caller, StreamKey(tenant.name, stream))
 
 
 class Trusting:
@@ -286,9 +297,37 @@ async def test_an_actor_has_as_much_of_an_address_as_the_tenant_wants(
 
 @pytest.mark.parametrize("owner", [None, "ann"])
 def test_users_see_their_own_streams_and_who_has_no_user_sees_all(owner: str | None) -> None:
-    made = new_stream_id(0, bytes(7), tenant=TENANT, user=owner, retention_days=1)
-    key = StreamKey(TENANT, made)
-    assert may_see(Identity(TENANT, scopes=frozenset({READ})), key)
-    assert may_see(Identity(TENANT, "bob", frozenset({ADMIN})), key)
-    assert may_see(Identity(TENANT, "ann", frozenset({STREAM, READ})), key) == (owner == "ann")
-    assert not may_see(Identity(TENANT, "bob", frozenset({STREAM, READ})), key)
+    tenant = owning()
+    made = new_stream_id(0, bytes(7), owner_tag=tenant.owner_tag(owner), retention_days=1)
+    assert sees(tenant, made, None, READ)
+    assert sees(tenant, made, "bob", ADMIN)
+    assert sees(tenant, made, "ann", STREAM, READ) == (owner == "ann")
+    assert not sees(tenant, made, "bob", STREAM, READ)
+    assert not sees(tenant, made, "", STREAM, READ)
+
+
+def by_names(user: str) -> bytes:
+    return sha256(f"{TENANT}\0{user}".encode()).digest()[:OWNER_TAG_BYTES]
+
+
+def without_secret(user: str) -> bytes:
+    return owning(secret=b"").owner_tag(user)
+
+
+@pytest.mark.parametrize(
+    ("tag", "user", "twin"),
+    [
+        (by_names, "user455040", "user1481232"),
+        (without_secret, "user1200754", "user1646122"),
+    ],
+)
+def test_no_name_can_be_looked_for_that_is_taken_for_anothers(
+    tag: Callable[[str], bytes], user: str, twin: str
+) -> None:
+    """Of tags that anyone can make, a machine finds two names with the same one in seconds."""
+    assert tag(user) == tag(twin)
+    tenant = owning()
+    assert tag(user) != tenant.owner_tag(user)
+    made = new_stream_id(0, bytes(7), owner_tag=tenant.owner_tag(user), retention_days=1)
+    assert sees(tenant, made, user, READ)
+    assert not sees(tenant, made, twin, READ)

@@ -81,7 +81,7 @@ async def begun(chunks: int = CHUNKS, user: str | None = None, stage: Stage | No
     stage = stage or Stage()
     caller = stage.caller
     if user:
-        stage.key = stage.log.new_key(TENANT, user, 30)
+        stage.key = stage.new_key(user)
         caller = stage.caller_by(f"{user}-{stage.key.stream}", user=user)
     messages = [{"role": "user", "content": SECRET}]
     told = {"messages": messages, "metadata": {"about": SECRET}}
@@ -308,7 +308,7 @@ async def test_erasing_again_tells_of_the_first_time() -> None:
 @virtual
 async def test_what_is_not_there_cannot_be_erased() -> None:
     stage = await completed()
-    unknown = stage.log.new_key(TENANT, None, 30)
+    unknown = stage.new_key()
     before = dict(stage.store.items)
     with pytest.raises(NotFound, match=unknown.stream):
         await Process(stage).erasures.begin(TENANT, WHO, stream=unknown.stream)
@@ -711,7 +711,7 @@ async def populated(*users: str | None, chunks: int = 3) -> tuple[Stage, list[St
     stage, keys = Stage(), []
     for user in users:
         await asyncio.sleep(1)
-        stage.key = stage.log.new_key(TENANT, user, 30)
+        stage.key = stage.new_key(user)
         keys.append((await completed(chunks, user, stage)).key)
     return stage, keys
 
@@ -768,7 +768,7 @@ async def test_that_a_user_was_erased_and_by_whom_is_told_on_the_tenants_chain()
 @virtual
 async def test_a_tenant_is_erased_whole_and_no_other() -> None:
     stage, keys = await populated("ann", None, "bob")
-    others = stage.log.new_key("other", None, 30)
+    others = stage.log.new_key("other", bytes(5), 30)
     opened = stage.record(0, Kind.OPENED, body=stage.body())
     assert await stage.log.open(others, opened) is None
     process = Process(stage)

@@ -112,7 +112,7 @@ async def test_what_has_expired_is_passed_over(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(export, "PAGE", 2)
     stage, _ = await populated(*["ann"] * 6)
     await asyncio.sleep(30 * DAY_S)
-    stage.key = stage.log.new_key(TENANT, "ann", 30)
+    stage.key = stage.new_key("ann")
     key = (await completed(user="ann", stage=stage)).key
     assert names(await whole(of_user(stage))) == [key.stream]
 

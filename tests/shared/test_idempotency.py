@@ -14,7 +14,7 @@ from tests.simulation.scripted import ScriptedStore
 KEY = Idempotency("a key", "fingerprint")
 ANN = Identity("acme", "ann", credential="key:1")
 STREAM = StreamKey(
-    "acme", new_stream_id(7_000_000, bytes(7), tenant="acme", user="ann", retention_days=30)
+    "acme", new_stream_id(7_000_000, bytes(7), owner_tag=bytes(5), retention_days=30)
 )
 
 

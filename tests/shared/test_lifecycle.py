@@ -48,7 +48,7 @@ FATES = [["fail"], ["lose"], ["fail", "fail"], ["lose", "fail"], ["fail", "lose"
 
 def another(stage: Stage, idempotency: Idempotency | None = None) -> Opening:
     """An opening for a stream beside the stage's."""
-    key = stage.log.new_key(TENANT, None, 30)
+    key = stage.new_key()
     return stage.opening(key=key, idempotency=idempotency)
 
 

@@ -52,7 +52,7 @@ async def test_an_opening_that_meets_another_changes_nothing_and_tells_who_holds
     stage = await begun()
     claim: Item = {"pk": "tenant", "what": "claim", "stream": "first"}
     assert await stage.store.write(Put(TENANTS, claim)) is None
-    other = stage.log.new_key(TENANT, None, 30)
+    other = stage.new_key()
     conflict = await stage.log.open(
         other,
         stage.record(0, Kind.OPENED, body=stage.opened.body),
@@ -253,7 +253,7 @@ async def open_another(
 ) -> StreamKey:
     """A second later, a stream of a tenant or one of its users."""
     await asyncio.sleep(1)
-    key = stage.log.new_key(tenant, user, days)
+    key = stage.log.new_key(tenant, stage.tenant.owner_tag(user), days)
     opened = stage.record(0, Kind.OPENED, body={**stage.opened.body, "user": user})
     assert await stage.log.open(key, opened) is None
     return key
@@ -345,7 +345,7 @@ async def test_a_producer_that_is_paused_may_be_silent_for_longer() -> None:
 async def test_names_are_never_given_twice() -> None:
     stage = await begun()
     assert len({stage.log.new_writer() for _ in range(1000)}) == 1000
-    assert len({stage.log.new_key(TENANT, None, 30) for _ in range(1000)}) == 1000
+    assert len({stage.new_key() for _ in range(1000)}) == 1000
     assert len(stage.log.new_writer()) == 16
 
 
@@ -359,7 +359,7 @@ async def test_the_open_streams_of_a_shard_are_those_that_are_not_closed(
     for _ in range(60):
         keys.append(stage.key)
         await stage.begin()
-        stage.key = stage.log.new_key(TENANT, None, 30)
+        stage.key = stage.new_key()
         await asyncio.sleep(0.001)
     for key in keys[::2]:
         stage.key = key

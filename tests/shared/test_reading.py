@@ -12,7 +12,7 @@ from shared.log import closing
 from shared.reading import SESSION_S, SESSIONS_MAX, Polls, note_reading
 from shared.records import FinishReason, Kind, Record, Status, StreamKey
 from tests.simulation.clock import virtual
-from tests.simulation.scripted import TENANT, Stage
+from tests.simulation.scripted import Stage
 
 CLOSED = closing(Status.COMPLETED, FinishReason.STOP)
 
@@ -70,7 +70,7 @@ async def test_a_session_that_never_comes_to_the_end_is_told_whole_by_whoever_po
     desk = Desk()
     for after in (-1, 3, 7):
         await desk.poll(after, after + 4)
-    other = desk.stage.log.new_key(TENANT, None, 30)
+    other = desk.stage.new_key()
     await desk.poll(-1, 0, key=other)
     assert await desk.told() == [(-1, 3)]
     await asyncio.sleep(SESSION_S)
@@ -121,7 +121,7 @@ async def test_entries_are_bounded_by_sessions_and_not_by_polls(
 ) -> None:
     monkeypatch.setattr(reading, "SESSIONS_MAX", 3)
     desk = Desk()
-    keys = [desk.stage.log.new_key(TENANT, None, 30) for _ in range(5)]
+    keys = [desk.stage.new_key() for _ in range(5)]
     for _ in range(2):
         for key in keys:
             for after in range(10):

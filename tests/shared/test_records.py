@@ -19,9 +19,8 @@ from shared.records import (
 TIMES = st.integers(0, 2**48 - 1)
 RANDOM = st.binary(min_size=7, max_size=7)
 DAYS = st.integers(1, 3650)
-TENANTS = st.from_regex(r"[a-z0-9][a-z0-9-]{0,9}", fullmatch=True)
-USERS = st.none() | st.text(max_size=20)
-KEY = StreamKey("tenant", new_stream_id(7, bytes(7), tenant="tenant", user=None, retention_days=30))
+TAGS = st.binary(min_size=5, max_size=5)
+KEY = StreamKey("tenant", new_stream_id(7, bytes(7), owner_tag=bytes(5), retention_days=30))
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -29,55 +28,38 @@ JSON = st.recursive(
 )
 
 
-@given(TIMES, TIMES, RANDOM, RANDOM, st.lists(DAYS, min_size=2, max_size=2), USERS)
+@given(TIMES, TIMES, RANDOM, RANDOM, DAYS, DAYS, TAGS, TAGS)
 def test_ids_sort_by_their_time(
-    a_ms: int, b_ms: int, a: bytes, b: bytes, days: list[int], user: str | None
+    a_ms: int, b_ms: int, a: bytes, b: bytes, a_days: int, b_days: int, a_tag: bytes, b_tag: bytes
 ) -> None:
-    first = new_stream_id(a_ms, a, tenant="tenant", user=None, retention_days=days[0])
-    second = new_stream_id(b_ms, b, tenant="tenant", user=user, retention_days=days[1])
+    first = new_stream_id(a_ms, a, owner_tag=a_tag, retention_days=a_days)
+    second = new_stream_id(b_ms, b, owner_tag=b_tag, retention_days=b_days)
     if a_ms != b_ms:
         assert (first < second) == (a_ms < b_ms)
 
 
-@given(TIMES, RANDOM, DAYS, USERS)
-def test_an_id_tells_when_it_was_made_and_for_how_long(
-    now_ms: int, randomness: bytes, days: int, user: str | None
+@given(TIMES, RANDOM, DAYS, TAGS)
+def test_an_id_tells_when_it_was_made_and_for_how_long_and_for_whom(
+    now_ms: int, randomness: bytes, days: int, owner_tag: bytes
 ) -> None:
-    made = new_stream_id(now_ms, randomness, tenant="t", user=user, retention_days=days)
+    made = new_stream_id(now_ms, randomness, owner_tag=owner_tag, retention_days=days)
     assert is_stream_id(made)
     key = StreamKey("t", made)
     assert key.created_ms == now_ms
     assert key.expires_at == now_ms // 1000 + days * DAY_S
-
-
-@given(RANDOM, TENANTS, USERS, TENANTS, USERS)
-def test_an_id_tells_whose_it_is(
-    randomness: bytes, tenant: str, user: str | None, other_tenant: str, other_user: str | None
-) -> None:
-    made = new_stream_id(0, randomness, tenant=tenant, user=user, retention_days=1)
-    assert StreamKey(tenant, made).belongs_to(user)
-    if user != other_user:
-        assert not StreamKey(tenant, made).belongs_to(other_user)
-    if tenant != other_tenant:
-        assert not StreamKey(other_tenant, made).belongs_to(user)
-
-
-def test_no_user_can_be_taken_for_nobody() -> None:
-    made = new_stream_id(0, bytes(7), tenant="a", user=None, retention_days=1)
-    assert not StreamKey("a", made).belongs_to("")
-
-
-def test_an_id_shows_neither_the_tenant_nor_the_user() -> None:
-    made = new_stream_id(7, bytes(7), tenant="a", user="ann", retention_days=1)
-    other = new_stream_id(7, bytes(7), tenant="b", user="ann", retention_days=1)
-    assert made != other
-    assert len({made[:12], other[:12]}) == 1
+    assert key.owner_tag == owner_tag
 
 
 @pytest.mark.parametrize("size", [0, 6, 8])
 def test_an_id_takes_exactly_its_randomness(size: int) -> None:
     with pytest.raises(ValueError, match="7 random bytes"):
-        new_stream_id(0, bytes(size), tenant="t", user=None, retention_days=1)
+        new_stream_id(0, bytes(size), owner_tag=bytes(5), retention_days=1)
+
+
+@pytest.mark.parametrize("size", [0, 4, 6])
+def test_an_id_takes_exactly_its_owners_tag(size: int) -> None:
+    with pytest.raises(ValueError, match="5 bytes"):
+        new_stream_id(0, bytes(7), owner_tag=bytes(size), retention_days=1)
 
 
 @pytest.mark.parametrize("text", ["", "0" * 31, "0" * 33, "w" * 32, "A" * 32, "0" * 32 + "\n"])
@@ -90,7 +72,7 @@ def test_whatever_looks_like_an_id_can_be_asked(text: str) -> None:
     assert is_stream_id(text)
     key = StreamKey("tenant", text)
     assert key.expires_at >= key.created_ms // 1000
-    assert not (key.belongs_to("ann") and key.belongs_to("bob"))
+    assert len(key.owner_tag) == 5
 
 
 @given(st.text(), st.dictionaries(st.text(), JSON, max_size=4))

@@ -17,8 +17,8 @@ from tests.shared.faults import Fate, Way
 from tests.simulation.clock import virtual
 from tests.simulation.scripted import EPOCH_S
 
-KEY = Log(ModelStore()).new_key("tenant", None, 30)
-OTHER = Log(ModelStore()).new_key("tenant", None, 30)
+KEY = Log(ModelStore()).new_key("tenant", bytes(5), 30)
+OTHER = Log(ModelStore()).new_key("tenant", bytes(5), 30)
 
 
 class Hall:

@@ -445,7 +445,7 @@ async def test_a_stream_is_of_the_user_and_the_credential_that_asked() -> None:
     ann = stage.caller_by("ann", user="ann", valid_until=EPOCH_S + 60)
     started = await begin(stage, caller=ann)
     assert isinstance(started, Started)
-    assert started.key.belongs_to("ann")
+    assert started.key.owner_tag == stage.tenant.owner_tag("ann")
     body = started.opened.body
     assert (body["user"], body["credential"], body["expires_at"]) == (
         *("ann", "key:ann", EPOCH_S + 60),
@@ -542,22 +542,47 @@ async def test_metadata_is_redacted_with_the_prompts() -> None:
     assert "ann@" not in repr(stage.store.items)
 
 
+@pytest.mark.parametrize("metadata", [{"question": "So forbidden!"}, {"So forbidden!": "a"}])
 @virtual
-async def test_metadata_that_breaks_a_rule_starts_nothing() -> None:
+async def test_metadata_that_breaks_a_rule_starts_nothing(metadata: dict[str, str]) -> None:
     stage = Stage(redaction=RULES)
     with pytest.raises(PolicyViolated) as raised:
-        await begin(stage, replace(START, metadata={"question": "So forbidden!"}))
-    assert raised.value.extensions["field"] == "metadata"
+        await begin(stage, replace(START, metadata=metadata))
+    assert raised.value.extensions == {"rule": "ban", "field": "metadata"}
+    assert "forbidden" not in raised.value.detail
     assert stage.streams() == 0
+
+
+@pytest.mark.parametrize("name", ["ann@example.org", "It is classified.", "ａｎｎ@example.org"])
+@virtual
+async def test_a_name_in_metadata_that_would_be_redacted_starts_nothing(name: str) -> None:
+    """Another name would be another entry."""
+    stage = Stage(redaction=RULES)
+    with pytest.raises(InvalidRequest) as raised:
+        await begin(stage, replace(START, metadata={"a": "b", name: "c"}), idempotency=KEY)
+    assert raised.value.extensions == {"field": "metadata"}
+    assert name not in raised.value.detail
+    assert stage.streams() == 0
+    assert not stage.counters()
+
+
+@virtual
+async def test_a_name_in_metadata_is_kept_where_nothing_is_found_in_it() -> None:
+    stage = Stage(redaction=RULES)
+    metadata = {"ｔｉｔｌｅ": "b", "\ufeffa": "c", "a": "d"}
+    started = await begin(stage, replace(START, metadata=metadata))
+    assert isinstance(started, Started)
+    assert asked(started).metadata == metadata
 
 
 @virtual
 async def test_prompts_are_as_they_are_where_only_answers_are_redacted() -> None:
     stage = Stage(redaction=RULES | {"prompts": False})
     messages = (Message("user", "Call ann@example.org, forbidden or not."),)
-    started = await begin(stage, replace(START, messages=messages))
+    metadata = {"ann@example.org": "forbidden"}
+    started = await begin(stage, replace(START, messages=messages, metadata=metadata))
     assert isinstance(started, Started)
-    assert asked(started).messages == messages
+    assert (asked(started).messages, asked(started).metadata) == (messages, metadata)
 
 
 @virtual

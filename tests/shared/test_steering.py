@@ -19,7 +19,7 @@ from shared.steering import cancel, check_replay, grant, pause, resume
 from shared.table import Conflict, Write
 from tests.shared.test_starting import stranger
 from tests.simulation.clock import virtual
-from tests.simulation.scripted import DONE, EPOCH_S, TENANT, ScriptedModel, Stage
+from tests.simulation.scripted import DONE, EPOCH_S, ScriptedModel, Stage
 
 
 @virtual
@@ -308,7 +308,7 @@ async def out_of_tokens(**policy: Any) -> Stage:
     Another one has 90 of the 100 tokens of the day.
     """
     stage = Stage(limits={"tokens_per_day": 100, "streams_at_once": 2}, **policy)
-    other = stage.log.new_key(TENANT, None, 30)
+    other = stage.new_key()
     assert isinstance(await stage.lifecycle.open(stage.opening(key=other, wanted=OTHERS)), tuple)
     await stage.begin(wanted=Wanted(2, 100))
     assert stage.opened.body["allowance"] == 8

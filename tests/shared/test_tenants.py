@@ -13,6 +13,7 @@ from shared.errors import InvalidRequest, Unavailable
 from shared.identity.tokens import Issuer
 from shared.limits import COUNT_MAX, DEFAULT_LIMITS, EACH, MODELS_MAX, Limits
 from shared.models import FALLBACKS_MAX
+from shared.records import OWNER_TAG_BYTES
 from shared.redaction.detectors import NAMES
 from shared.redaction.rules import Mode
 from shared.schema import TENANTS
@@ -46,6 +47,7 @@ ISSUERS: list[dict[str, Any]] = [
     for name in "abc"
 ]
 ORIGINS = ["https://a.example", "https://b.example", "http://localhost:5173"]
+USERS = st.none() | st.text(max_size=20)
 NOTHING_SANE: tuple[Any, ...] = ("x", -1, 1.5, True, None, [], {}, [None], {"x": None}, [[]])
 
 
@@ -78,6 +80,10 @@ def change(store: ModelStore, name: str = "acme", **document: Any) -> Tenant:
     policy = Policy.from_document(tenant.policy.to_document() | document)
     do(store, changing(tenant, policy, suspended=tenant.suspended))
     return stored(store, name)
+
+
+def tenant_with(secret: bytes) -> Tenant:
+    return Tenant("acme", Policy(), False, secret * 32, 0, 0)
 
 
 def refusal(**document: Any) -> dict[str, Any]:
@@ -290,6 +296,26 @@ def test_a_tenants_secret_is_its_own(store: ScriptedStore) -> None:
     assert len(first.secret) == len(second.secret) == 32
     assert first.secret != second.secret
     assert change(store, retention_days=3).secret == first.secret
+
+
+@given(USERS, USERS)
+def test_no_two_owners_of_a_tenant_have_one_tag(user: str | None, other: str | None) -> None:
+    assert (tenant_with(b"a").owner_tag(user) == tenant_with(b"a").owner_tag(other)) == (
+        user == other
+    )
+
+
+@given(USERS)
+def test_users_of_one_name_have_another_tag_in_each_tenant(user: str | None) -> None:
+    assert tenant_with(b"a").owner_tag(user) != tenant_with(b"b").owner_tag(user)
+    assert len(tenant_with(b"a").owner_tag(user)) == OWNER_TAG_BYTES
+
+
+def test_a_tenant_that_is_made_again_has_other_tags(store: ScriptedStore) -> None:
+    """So of names alone, the tenant's and the user's, nobody can make one."""
+    before = add(store)
+    do(store, removing(before))
+    assert add(store).owner_tag("ann") != before.owner_tag("ann")
 
 
 def test_a_name_is_taken_once(store: ScriptedStore) -> None:

@@ -162,10 +162,9 @@ class Stage:
         self.authority = Authority(self.store, known, now=self.now, clock=loop.time)
         self.breakers = Breakers(self.store, now=self.now)
         self.live = Live()
-        checked = Policy.from_document(policy)
-        self.do(tenants.adding(TENANT, checked, self.log.now_ms()))
+        self.do(tenants.adding(TENANT, Policy.from_document(policy), self.log.now_ms()))
         self.caller = self.caller_by("stage")
-        self.key = self.log.new_key(TENANT, None, checked.retention_days)
+        self.key = self.new_key()
         self.opened = self.record(0, Kind.OPENED, body=self.body())
 
     def now(self) -> float:
@@ -201,6 +200,11 @@ class Stage:
         self.do(await Keys(self.store).revoking(TENANT, key_id, int(self.now())))
 
     # The stream
+
+    def new_key(self, user: str | None = None) -> StreamKey:
+        """The name of a stream that is this user's, or no user's."""
+        tenant = self.tenant
+        return self.log.new_key(TENANT, tenant.owner_tag(user), tenant.policy.retention_days)
 
     def body(self, identity: Identity | None = None) -> dict[str, Any]:
         """What an `opened` record says of what was asked, and by whom."""

@@ -70,7 +70,7 @@ class Stream:
 
     def __init__(self, number: int, planned: Sequence[Planned], pace_s: float) -> None:
         identity = new_stream_id(
-            NOW_MS, number.to_bytes(7, "big"), tenant="hostile", user=None, retention_days=30
+            NOW_MS, number.to_bytes(7, "big"), owner_tag=bytes(5), retention_days=30
         )
         self.key = StreamKey("hostile", identity)
         self.records: list[Record] = []

@@ -17,7 +17,7 @@ from shared.records import DAY_S, Kind, Record, new_stream_id
 from shared.starting import Start
 
 GOOD: dict[str, Any] = {"model": "demo", "messages": [{"role": "user", "content": "hi"}]}
-PARENT = new_stream_id(1_700_000_000_000, bytes(7), tenant="demo", user=None, retention_days=30)
+PARENT = new_stream_id(1_700_000_000_000, bytes(7), owner_tag=bytes(5), retention_days=30)
 NOW_MS = 1_800_000_000_000
 
 

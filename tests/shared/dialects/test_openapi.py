@@ -23,7 +23,7 @@ from shared.records import Kind, Record, is_stream_id, new_stream_id
 
 DOCUMENT = document("1.2.3")
 METHODS = ("get", "post", "delete")
-STREAM = new_stream_id(1795357413968, b"1234567", tenant="t", user=None, retention_days=30)
+STREAM = new_stream_id(1795357413968, b"1234567", owner_tag=bytes(5), retention_days=30)
 
 #: One of each kind, as it is raised somewhere.
 PROBLEMS = (

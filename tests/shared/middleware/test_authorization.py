@@ -59,7 +59,7 @@ class Guard:
         return await ask(self.as_caller(identity), f"/{stream}/one")
 
     def stream(self, user: str | None = None, tenant: str = "demo", days: int = 1) -> str:
-        return self.log.new_key(tenant, user, days).stream
+        return self.log.new_key(tenant, TENANT.owner_tag(user), days).stream
 
 
 @pytest.mark.parametrize("scopes", ALL)

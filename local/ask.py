@@ -23,7 +23,7 @@ from sluice_client import (
 
 from local.errors import Failed
 from local.service import connected, tells_retry
-from local.terminal import forget_keys, silent_keys, uninterrupted
+from local.terminal import forget_keys, heard, silent_keys, uninterrupted
 from local.views import view
 
 INTERRUPTED = 130
@@ -83,7 +83,7 @@ class _Showing:
         """Show it to its end. Returns the exit code; raises `Failed`."""
         with connected(self._options, self._note) as client:
             self._answer = begin(client)
-            with silent_keys(), self._view:
+            with heard(), silent_keys(), self._view:
                 whole = self._shown()
         if not whole:
             self._note(self._parting)  # below what is shown, which it ends

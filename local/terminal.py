@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import termios
+import threading
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +21,8 @@ Cell = str | int | None
 _BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
 _CLEAR_LINE = "\r\x1b[2K"
 _BAR = 10
+#: After so many s a dropped Ctrl-C comes again.
+AGAIN_S = 0.05
 
 
 def note(text: str) -> None:
@@ -142,6 +145,27 @@ def uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
     if came:
         raise KeyboardInterrupt
+
+
+@contextmanager
+def heard() -> Iterator[None]:
+    """A Ctrl-C that comes while Python removes an object, which drops what is raised there, comes
+    again a moment later.
+    """
+    before = sys.unraisablehook
+
+    def dropped(what: "sys.UnraisableHookArgs") -> None:
+        if what.exc_type is KeyboardInterrupt:
+            main = threading.main_thread().ident
+            threading.Timer(AGAIN_S, signal.pthread_kill, (main, signal.SIGINT)).start()
+        else:
+            before(what)
+
+    sys.unraisablehook = dropped
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _styled(text: str, style: str, stream: TextIO) -> str:

@@ -88,13 +88,12 @@ def sound(events: list[Event]) -> str:
 
 @pytest.fixture(scope="module")
 def text(run: LocalRun, silent: dict[str, Any]) -> str:
-    silent["curl"]()
-    return run.text(next(s["id"] for s in _streams(run) if s["model"] == SILENT))
-
-
-def _streams(run: LocalRun) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = run.client.get("/v1/streams").json()["streams"]
-    return found
+    """Each stream's that is `SILENT`: the model says the same every time."""
+    for name in ("curl", "curl POST"):
+        silent[name]()
+    streams = run.client.get("/v1/streams").json()["streams"]
+    [text] = {run.text(stream["id"]) for stream in streams if stream["model"] == SILENT}
+    return text
 
 
 @pytest.mark.usefixtures("silent")  # which takes its time meanwhile

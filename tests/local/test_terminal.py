@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import time
 
 import pytest
 
@@ -9,6 +10,7 @@ from local.terminal import (
     Progress,
     bar,
     counted,
+    heard,
     note,
     plain,
     show_json,
@@ -169,3 +171,33 @@ def interrupts(done: list[int], *, times: int) -> None:
         for _ in range(times):
             signal.raise_signal(signal.SIGINT)
         done.append(2)
+
+
+class Interrupted:
+    """Ctrl-C comes while it is removed."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_ctrl_c_that_python_drops_comes_again() -> None:
+    with pytest.raises(KeyboardInterrupt), heard():
+        removes()
+
+
+def removes() -> None:
+    Interrupted()
+    time.sleep(30)
+
+
+class Careless:
+    def __del__(self) -> None:
+        raise ValueError
+
+
+def test_what_else_python_drops_is_told_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    with heard():
+        Careless()
+    assert len(told) == 1

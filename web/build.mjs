@@ -1,14 +1,13 @@
 // Builds the page into dist/: its names carry a hash of their content, so that they can be cached for ever.
-import { cp, mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { basename } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const dist = here("dist");
+const fresh = await mkdtemp(here("dist-"));
 
-await rm(dist, { recursive: true, force: true });
-await mkdir(dist, { recursive: true });
 const { metafile } = await build({
   // The theme is a file of its own: it runs before the first paint, and the page must not wait for more.
   entryPoints: {
@@ -16,7 +15,7 @@ const { metafile } = await build({
     theme: here("src/theme-first.ts"),
     style: here("styles/app.css"),
   },
-  outdir: dist,
+  outdir: fresh,
   entryNames: "[name]-[hash]",
   bundle: true,
   minify: true,
@@ -34,5 +33,14 @@ for (const [path, { entryPoint }] of Object.entries(metafile.outputs)) {
   if (entryPoint?.endsWith("theme-first.ts")) html = html.replace("{{theme.js}}", basename(path));
   if (entryPoint?.endsWith("app.css")) html = html.replace("{{app.css}}", basename(path));
 }
-await writeFile(`${dist}/index.html`, html);
-await cp(here("favicon.svg"), `${dist}/favicon.svg`);
+await writeFile(`${fresh}/index.html`, html);
+await cp(here("favicon.svg"), `${fresh}/favicon.svg`);
+
+// File by file, what names the others last: a page that is being served, or built twice, misses none.
+await mkdir(dist, { recursive: true });
+const names = await readdir(fresh);
+names.sort((a, b) => Number(a.endsWith(".html")) - Number(b.endsWith(".html")));
+for (const name of names) await rename(`${fresh}/${name}`, `${dist}/${name}`);
+for (const name of await readdir(dist))
+  if (!names.includes(name)) await rm(`${dist}/${name}`, { recursive: true, force: true });
+await rm(fresh, { recursive: true });

@@ -144,6 +144,7 @@ def test_an_answer_is_refined_and_regenerated(client: Sluice) -> None:
 
 
 def test_what_a_key_may_see_and_erase(client: Sluice) -> None:
+    client.stream("demo", "Hello").read()
     answer = client.stream("demo", "Hello")
     answer.read()
     stream = answer.id or ""
